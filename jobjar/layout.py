@@ -130,6 +130,7 @@ class Layout:
         self.software = f"{home}/software"
         self.underway = f"{home}/underway"
         self.batches = f"{home}/batches"
+        self.setups = f"{home}/setups"
         self.limits = f"{home}/limits"
         self.pilots = f"{home}/pilots"
         self.ledger = f"{home}/ledger"

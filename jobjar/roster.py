@@ -57,6 +57,7 @@ class WorkerState(NamedTuple):
     last_failed: str | None = None  # the id of the job that failed last
     pilot: str = ""  # the key of the pilot that it is (pilots/pilot.py)
     ends_at: float | None = None  # when it ends by itself; None: it has no end
+    setup: str = ""  # the setup that it was started with
 
     @property
     def is_here(self) -> bool:
@@ -146,6 +147,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             last_failed=data.get("last_failed"),
             pilot=data.get("pilot", ""),
             ends_at=data.get("ends_at"),
+            setup=data.get("setup", ""),
         )
     except OSError as error:
         if is_transient(error):

@@ -58,6 +58,17 @@ sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.realpath(__file__))) 
 """.replace("@PYTHONS@", " ".join(_PYTHONS))
 
 
+def find_python() -> str:
+    """Lines of sh that have a Python which is new enough run this file, or say what lacks."""
+    words = " ".join(["python3", *_PYTHONS])
+    check = "import sys; sys.exit(sys.version_info < (3, 11))"
+    return (
+        f"for python in {words}; do\n"
+        f'    "$python" -c "{check}" >/dev/null 2>&1 && exec "$python" "$0" "$@"\n'
+        'done\necho "${0##*/}: there is no Python 3.11 or later in PATH, which Job Jar needs" >&2\nexit 1\n'
+    )
+
+
 def launch(body: str) -> str:
     """A program of a jar that carries its library: `body` (Python), after lines that find a Python and the library."""
     return _LAUNCHER + body.removeprefix("import sys\n")

@@ -51,7 +51,7 @@ def read_limits(options: argparse.Namespace, grace_time_s: float, warn: Callable
 
     if options.for_s is None and options.until is None:
         ends_at, why = _find_end_of_allocation(grace_time_s, warn)
-        return Limits(None, ends_at, options.max_jobs, options.idle_exit, why)
+        return Limits(None, ends_at, options.max_jobs, options.idle_exit, why, setup=options.setup or "")
 
     deadline = None
     if options.for_s is not None:
@@ -60,7 +60,7 @@ def read_limits(options: argparse.Namespace, grace_time_s: float, warn: Callable
         why, deadline = f"--for {format_seconds(options.for_s)}", time.monotonic() + options.for_s
     else:
         why = f"--until {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(options.until))}"
-    return Limits(deadline, options.until, options.max_jobs, options.idle_exit, why)
+    return Limits(deadline, options.until, options.max_jobs, options.idle_exit, why, setup=options.setup or "")
 
 
 def limits_as_words(limits: Limits, options: argparse.Namespace) -> list[str]:

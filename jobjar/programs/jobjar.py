@@ -34,6 +34,8 @@ VERBS: dict[str, str] = {
     "show": "print all that is known of a job",
     "explain": "say why jobs wait, where they run or how they ended, and what to do",
     "history": "print what happened to a job, one line an event",
+    "worker_setup": "keep named setups of workers",
+    "make_worker": "write one file that is a worker, for nodes where nothing is installed",
     "workers": "print the workers, one line each",
     "output": "print a job's output",
     "list_outputs": "print where output files are stored",
@@ -68,8 +70,16 @@ GROUPS: dict[str, tuple[str, ...]] = {
         *("system_status", "batch_status", "list_outputs", "get_output"),
     ),
     "Workers": (
-        *("start_worker", "stop_worker", "pause_worker", "unpause_worker", "check_workers", "workers"),
-        *("pilots", "check_pilots"),
+        *(
+            "start_worker",
+            "stop_worker",
+            "pause_worker",
+            "unpause_worker",
+            "check_workers",
+            "worker_setup",
+            "make_worker",
+        ),
+        *("workers", "pilots", "check_pilots"),
     ),
     "Upkeep": ("init", "config", "recover_jobs", "check", "rebuild", "doctor", "completion"),
 }

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from jobjar.worker.successor import Predecessor
 
 
-def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
+def make_start_parser(program: str) -> argparse.ArgumentParser:
     parser = make_parser(
         program,
         "Start a worker on this node. It asks the category named like the node, then the CATEGORies in order, then the "
@@ -48,13 +48,22 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     )
     # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--setup", metavar="NAME", help="the options and settings of this setup (`jobjar worker_setup`); others win"
+    )
     add_root_option(parser)
     parser.add_argument("category", nargs="*", metavar="CATEGORY", help="categories to ask (default: JJ_CATEGORIES)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, program_path: str | None = None, program: str = "start_worker") -> int:
+    parser = make_start_parser(program)
 
     def body(options: argparse.Namespace) -> int:
         from jobjar.control import check_may_start, explain_paused_start
         from jobjar.worker import daemon
 
+        options = merge_setup(parser, options, program_path)
         predecessor = _read_predecessor(parser, options.in_place_of)
         if options.foreground and predecessor is None and (options.on is not None or options.per_host > 1):
             parser.error("--foreground is for one worker on this node")
@@ -103,6 +112,45 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     return run(parser, argv, body)
 
 
+def merge_setup(
+    parser: argparse.ArgumentParser, typed: argparse.Namespace, program_path: str | None
+) -> argparse.Namespace:
+    """The options that a setup has where none is typed; its settings go to the environment of this process. Raises BadSetup."""
+    if not typed.setup:
+        return typed
+    from jobjar.worker.setups import read_setup, use_settings
+
+    with named_jar(typed, program_path) as jar:
+        setup = read_setup(jar.layout, typed.setup)
+    use_settings(setup)
+    merged = parser.parse_args(list(setup.words))
+    if typed.for_s is not None or typed.until is not None:
+        merged.for_s = merged.until = None
+    for name, value in vars(typed).items():
+        if value != parser.get_default(name) and value != []:
+            setattr(merged, name, value)
+    return merged
+
+
+def use_settings_of(options: argparse.Namespace, program_path: str | None) -> None:
+    """Give this process the settings of the setup that the options name. Raises BadSetup."""
+    from jobjar.worker.setups import read_setup, use_settings
+
+    with named_jar(options, program_path) as jar:
+        use_settings(read_setup(jar.layout, options.setup))
+
+
+def read_for_check(jar: Jar, setup: str) -> tuple[tuple[str, ...], bool, Limits]:
+    """The categories of a setup's workers, whether they are storage workers, and their limits. Raises BadSetup."""
+    from jobjar.worker.setups import read_setup
+
+    options = make_start_parser("check_workers").parse_args(list(read_setup(jar.layout, setup).words))
+    named = tuple(check_category(name) for name in options.category)
+    categories = tuple(map(storage_category, named)) if options.storage else named or jar.settings.categories
+    options.setup = setup
+    return categories, options.storage, read_limits(options, jar.settings.grace_time_s, jar.log)
+
+
 def _start_elsewhere(
     parser: argparse.ArgumentParser, program: str, jar: Jar, options: argparse.Namespace, limits: Limits
 ) -> int:
@@ -114,7 +162,7 @@ def _start_elsewhere(
         hosts = parse_hosts(options.on)
     except ValueError as error:
         parser.error(f"--on: {error}")
-    words = limits_as_words(limits, options)
+    words = [*limits_as_words(limits, options), *(["--setup", options.setup] if options.setup else [])]
     words += ["--storage"] if options.storage else []
     words += ["--as-root-for-group"] if options.as_root_for_group else []
     is_whole = True

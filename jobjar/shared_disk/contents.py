@@ -110,6 +110,7 @@ WORKER = Document(
         "heartbeat_time_s": lambda value: is_number(value) and value > 0,
         "is_storage": is_flag,
         "ends_at": is_time,
+        "setup": is_name,
         "ended_at": or_none(is_time),
         "end_reason": or_none(is_text),
         "given_up_at": or_none(is_time),

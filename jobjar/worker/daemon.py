@@ -127,9 +127,11 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
         os._exit(status)
 
 
-def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = False) -> list[str]:
+def check_workers(
+    jar: Jar, categories: tuple[str, ...], is_storage: bool = False, limits: Limits = NO_LIMITS
+) -> list[str]:
     """Start workers until this node runs JJ_MAX_WORKERS ordinary workers, or JJ_MAX_STORAGE_WORKERS storage workers of exactly
-    these categories. Returns the names of the new ones.
+    these categories. Workers of a setup (`limits.setup`) are counted by themselves. Returns the names of the new ones.
 
     Two calls on one node take turns by a lock. Raises WorkerFailed, NoneMayStart, LedgerBusy.
     """
@@ -148,9 +150,10 @@ def check_workers(jar: Jar, categories: tuple[str, ...], is_storage: bool = Fals
             for worker in running_workers(jar.layout)
             if worker.alive == ALIVE
             and worker.is_storage == is_storage
+            and worker.setup == limits.setup
             and (not is_storage or set(worker.categories) == set(categories))
         ]
         wanted = jar.settings.max_storage_workers if is_storage else jar.settings.max_workers
-        return [start_worker(jar, categories, is_storage) for _ in range(wanted - len(here))]
+        return [start_worker(jar, categories, is_storage, limits) for _ in range(wanted - len(here))]
     finally:
         os.close(descriptor)

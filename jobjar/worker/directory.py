@@ -14,6 +14,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from jobjar.attempts.claimed_links import link_worker
 from jobjar.errors import NameTaken, WorkerFailed
@@ -68,8 +69,10 @@ def make_worker_directory(
     categories: Sequence[str],
     is_storage: bool = False,
     ends_at: float | None = None,
+    setup: str = "",
 ) -> None:
-    """Make a new worker's directory. `ends_at`: when it will end by itself, in UTC epoch seconds.
+    """Make a new worker's directory. `ends_at`: when it will end by itself, in UTC epoch seconds. `setup`: the one that it
+    was started with.
 
     Raises NameTaken if another worker took its name meanwhile, OSError."""
     prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
@@ -90,11 +93,8 @@ def make_worker_directory(
     try:
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
-        more = {
-            "is_storage": is_storage,
-            **_pilot_of_this_process(),
-            **({} if ends_at is None else {"ends_at": ends_at}),
-        }
+        more: dict[str, Any] = {"is_storage": is_storage, **({} if ends_at is None else {"ends_at": ends_at})}
+        more |= _pilot_of_this_process() | ({"setup": setup} if setup else {})
         text = json.dumps({**said, **more}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)

@@ -135,6 +135,7 @@ class Worker:
                     self.categories,
                     self._is_storage,
                     self._own_end.ends_at(),
+                    self._own_end.limits.setup,
                 )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error

@@ -14,7 +14,7 @@ from jobjar.units import format_seconds
 class Limits(NamedTuple):
     """What a worker may have; None: as much as there is. `deadline` is of the monotonic clock, which this machine's processes
     share, and `ends_at` in UTC epoch seconds: whichever comes first. `why` says who set that end, for people.
-    `claimed_before`: what those whose place it takes have claimed."""
+    `claimed_before`: what those whose place it takes have claimed. `setup`: the named setup that all of it comes from."""
 
     deadline: float | None = None
     ends_at: float | None = None
@@ -22,6 +22,7 @@ class Limits(NamedTuple):
     idle_exit_s: float | None = None
     why: str = ""
     claimed_before: int = 0
+    setup: str = ""
 
 
 NO_LIMITS = Limits()
