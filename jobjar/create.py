@@ -40,6 +40,7 @@ PROGRAMS = (
     "pause_worker",
     "unpause_worker",
     "check_workers",
+    "check_pilots",
     "submit_job",
     "submit_batch",
     "batch_edit",

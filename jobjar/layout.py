@@ -87,6 +87,30 @@ class LimitPaths:
         return f"{self.block(number)}/{number}"
 
 
+class PilotQueuePaths:
+    """The paths of one queue of pilots. Each pilot has a directory, `open/<number>/` or, when it has ended, `ended/<number>/`."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file = f"{path}/queue.json"
+        self.paused_file = f"{path}/paused.json"
+        self.failures_file = f"{path}/failures.json"
+        self.removed_file = f"{path}/removed.json"
+        self.turn = f"{path}/turn"  # a soft lock
+        self.open = f"{path}/open"
+        self.ended = f"{path}/ended"
+
+
+class PilotPaths:
+    """The paths of one pilot."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.file = f"{path}/pilot.json"
+        self.script = f"{path}/script"
+        self.output = f"{path}/output"
+
+
 class Layout:
     """The paths of one jar."""
 
@@ -108,6 +132,7 @@ class Layout:
         self.batches = f"{home}/batches"
         self.setups = f"{home}/setups"
         self.limits = f"{home}/limits"
+        self.pilots = f"{home}/pilots"
         self.ledger = f"{home}/ledger"
         self.journals = f"{home}/ledger/journals"
         self.jar_id_file = f"{home}/ledger/jar_id"
@@ -164,6 +189,9 @@ class Layout:
 
     def batch(self, name: str) -> BatchPaths:
         return BatchPaths(f"{self.batches}/{name}")
+
+    def pilot_queue(self, name: str) -> PilotQueuePaths:
+        return PilotQueuePaths(f"{self.pilots}/{name}")
 
     def staged(self, change_id: str) -> str:
         """Return the directory where a change of a batch writes jobs before they are submitted."""

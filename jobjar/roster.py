@@ -55,6 +55,7 @@ class WorkerState(NamedTuple):
     pauses_until: float = 0.0
     failures_in_a_row: int = 0
     last_failed: str | None = None  # the id of the job that failed last
+    pilot: str = ""  # the key of the pilot that it is (pilots/pilot.py)
     ends_at: float | None = None  # when it ends by itself; None: it has no end
     setup: str = ""  # the setup that it was started with
 
@@ -144,6 +145,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             pauses_until=float(data.get("pauses_until", 0.0)),
             failures_in_a_row=data.get("failures_in_a_row", 0),
             last_failed=data.get("last_failed"),
+            pilot=data.get("pilot", ""),
             ends_at=data.get("ends_at"),
             setup=data.get("setup", ""),
         )

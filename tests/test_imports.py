@@ -21,7 +21,7 @@ ROOMS = [
     *("fetching", "packages", "attempts", "publishing"),
     *("selecting", "stages"),
     *("typed_job", "described", "batches", "arrays"),
-    *("recovery", "nightly", "steering", "reports", "doctor", "self_contained", "create"),
+    *("recovery", "nightly", "steering", "reports", "pilots", "doctor", "self_contained", "create"),
     "worker",
     *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself
     "programs",

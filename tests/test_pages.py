@@ -73,6 +73,7 @@ tar czf /data/packages/wc-1.2.tgz -C /data/packages/wc .
 _AS_ROOT = """
 start_worker() { command start_worker --as-root-for-group "$@"; }
 check_workers() { command check_workers --as-root-for-group "$@"; }
+check_pilots() { command check_pilots --as-root-for-group "$@"; }
 """
 _JAR = "jobjar init /tmp/jar; export JJ_HOME=/tmp/jar\n"
 _WAIT_FOR_ALL = "jobjar wait --timeout 200s --all --since 1h"
@@ -298,6 +299,15 @@ STAGES: dict[str, dict[str, Stage]] = {
     "batch_edit.1": {"batch_edit": Stage(before=f"{_THINGS}{_JAR}{_COUNT}submit_batch count.jug level=3")},
     "batch_status.1": {
         "batch_status": Stage(before=_JAR + "start_worker\n" + batch("wc", "echo a b | wc -w > output/words"))
+    },
+    "pilots.md": {
+        "jobjar pilots add night": Stage(before=_JAR),
+        "(crontab -l; cat $JJ_HOME/crontabs/pilots": Stage(
+            instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)}
+        ),
+    },
+    "check_pilots.1": {
+        "check_pilots": Stage(before=_JAR, instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)})
     },
     "check_workers.1": {
         "check_workers": Stage(before=_JAR, instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)})

@@ -259,6 +259,18 @@ def throttle_entry(batch: str, told_at: float, until: float, failures: int) -> E
     }
 
 
+def pilot_queue_entry(queue: str, changed_at: float, is_gone: bool, **fields: Any) -> Entry:
+    """A queue of pilots as it is now: `system`, `plan` (JSON), `paused_at`, `paused_by`, `paused_why`, `failures`, `said`,
+    `removed_at`. The latest of its entries stands. With `is_gone` it is there no more. Times are by the disk's clock."""
+    known = {name: value for name, value in fields.items() if value is not None}
+    return {"entry": "pilot_queue", "queue": queue, "changed_at": round(changed_at, 6), "is_gone": is_gone, **known}
+
+
+def pilot_entry(**fields: Any) -> Entry:
+    """What is known of a pilot, all fields of pilots/pilot.Pilot that have a value. The highest `revision` stands."""
+    return {"entry": "pilot", **{name: value for name, value in fields.items() if value is not None}}
+
+
 def _of_attempt(kind: str, about: About, **fields: Any) -> Entry:
     job, attempt, worker, worker_uid = about
     return {"entry": kind, "job": job, "attempt": attempt, "worker": worker, "worker_uid": worker_uid, **fields}

@@ -7,14 +7,14 @@ of the entries.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from jobjar.journal.read import Entry
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.entries import check_row
 from jobjar.ledger.fail_fast import ADD_DUE, SAID
-from jobjar.shared_disk.contents import MOST, is_time
+from jobjar.shared_disk.contents import MOST, is_count, is_time
 
 # The worker's own entry beats a recovery's, whose clock may show whole seconds. Between equals the earlier stands.
 _ENDED_FIRST = """(ended_at IS NULL OR (excluded.end_reason IS 'died', excluded.ended_at, excluded.end_reason)
@@ -66,6 +66,19 @@ _FILE = """
 INSERT INTO attempt_file (job_uid, attempt, worker_uid, stream, path) VALUES (:uid, :attempt, :worker_uid, :stream, :path)
 ON CONFLICT DO UPDATE SET path = min(path, excluded.path)"""
 
+
+def _latest_of(table: str, key: Sequence[str], order: str, columns: Sequence[str]) -> str:
+    """The statement for rows of which the latest stands, whole. Between two of one `order` the columns decide."""
+    names = (*key, order, *columns)
+    rank = (order, *columns)
+    return (
+        f"INSERT INTO {table} ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)}) "
+        f"ON CONFLICT ({', '.join(key)}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in rank)} "
+        f"WHERE ({', '.join(f'coalesce(excluded.{name}, -1)' for name in rank)}) "
+        f"> ({', '.join(f'coalesce({table}.{name}, -1)' for name in rank)})"
+    )
+
+
 # If several entries are about a batch, the latest stands.
 _BATCH_ORDER = (
     "changed_at",
@@ -91,6 +104,22 @@ _THROTTLE = """
 INSERT INTO throttle (batch, told_at, until, failures) VALUES (:batch, :told_at, :until, :failures)
 ON CONFLICT (batch) DO UPDATE SET told_at = excluded.told_at, until = excluded.until, failures = excluded.failures
 WHERE (excluded.told_at, excluded.until, excluded.failures) > (told_at, until, failures)"""
+
+_QUEUE_COLUMNS = ("system", "plan", "paused_at", "paused_by", "paused_why", "failures", "said", "removed_at", "is_gone")
+_PILOT_QUEUE = _latest_of("pilot_queue", ("name",), "changed_at", _QUEUE_COLUMNS)
+_PILOT_TEXTS = ("system_id", "word", "reason", "on_node", "worker", "worker_id", "end_reason", "message")
+_PILOT_COLUMNS = (
+    "queue",
+    "number",
+    "state",
+    "intended_at",
+    "since",
+    "submitted_at",
+    "started_at",
+    "ended_at",
+    *_PILOT_TEXTS,
+)
+_PILOT = _latest_of("pilot", ("name",), "revision", _PILOT_COLUMNS)
 
 _STORED_COLUMNS = ("storage_name", "storage_hfn", "storage_url", "storage_size", "storage_md5")
 _STORED = f"""
@@ -211,6 +240,19 @@ def _throttle_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     return [(_THROTTLE, {**row, "failures": entry["failures"]})]
 
 
+def _pilot_queue_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    row = {"name": entry["queue"], "changed_at": entry["changed_at"]}
+    columns = {name: entry.get(name) for name in _QUEUE_COLUMNS}
+    return [(_PILOT_QUEUE, {**row, **columns, "is_gone": int(bool(entry.get("is_gone")))})]
+
+
+def _pilot_rows(entry: Entry) -> list[tuple[str, dict[str, Any]]]:
+    row = {name: entry[name] for name in ("name", "revision", "queue", "number", "state", "intended_at", "since")}
+    if not is_count(row["number"]):
+        raise ValueError("number is no number of a pilot")
+    return [(_PILOT, {**{name: entry.get(name) for name in _PILOT_COLUMNS}, **row})]
+
+
 def _texts(values: Any) -> list[str]:
     if type(values) is not list or not all(isinstance(value, str) for value in values):
         raise TypeError("not a list of texts")
@@ -222,7 +264,7 @@ def rows_of_other(kind: str, entry: Entry) -> list[tuple[str, dict[str, Any]]]:
     and the like if the entry is invalid."""
     rows = OTHER_KINDS[kind](entry)
     for statement, row in rows:
-        check_row(row, is_name_a_path=statement in (_WORKER, _NEW_BATCH, _BATCH))
+        check_row(row, is_name_a_path=statement in (_WORKER, _NEW_BATCH, _BATCH, _PILOT_QUEUE, _PILOT))
     return rows
 
 
@@ -235,4 +277,6 @@ OTHER_KINDS: dict[str, Callable[[Entry], list[tuple[str, dict[str, Any]]]]] = {
     "files": _file_rows,
     "batch": _batch_rows,
     "throttle": _throttle_rows,
+    "pilot_queue": _pilot_queue_rows,
+    "pilot": _pilot_rows,
 }

@@ -113,11 +113,11 @@ def _is_path(value: Any) -> bool:
 
 # The checks of the rows that ledger/apply_others.py makes, by column. Other columns may be any text, or missing.
 _COLUMN_CHECKS: Mapping[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("uid", "worker_uid", "node"), is_name),
-    **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal"), is_count),
-    **dict.fromkeys(("told_at", "began_at", "changed_at", "restarted_until"), is_time),
+    **dict.fromkeys(("uid", "worker_uid", "node", "queue", "state"), is_name),
+    **dict.fromkeys(("attempt", "failures", "is_aborted", "ordinal", "is_gone", "revision"), is_count),
+    **dict.fromkeys(("told_at", "began_at", "changed_at", "restarted_until", "intended_at", "since"), is_time),
     **dict.fromkeys(("value", "text", "description", "stream", "path"), is_text),
-    **dict.fromkeys(("started_at", "ended_at", "submitted_at"), or_none(is_time)),
+    **dict.fromkeys(("started_at", "ended_at", "submitted_at", "paused_at", "removed_at"), or_none(is_time)),
     **dict.fromkeys(("process_started", "exit_status"), or_none(is_number)),
     **dict.fromkeys(("storage_size", "jobs"), or_none(is_count)),
     "pid": is_pid,

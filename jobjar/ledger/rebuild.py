@@ -92,6 +92,10 @@ _DUMPS = {
     "task_outcome": "SELECT array.uid AS uid, outcome, status, task_outcome.tasks AS ended FROM array "
     "JOIN task_outcome ON task_outcome.array = array.id WHERE task_outcome.tasks <> 0 ORDER BY uid, outcome, status",
     "task_minute": "SELECT minute, outcome, tasks FROM task_minute WHERE tasks <> 0 ORDER BY minute, outcome",
+    "pilot_queue": "SELECT name, changed_at, system, plan, paused_at, paused_by, paused_why, failures, said, removed_at, is_gone "
+    "FROM pilot_queue ORDER BY name",
+    "pilot": "SELECT name, revision, queue, number, state, intended_at, since, submitted_at, started_at, ended_at, "
+    "system_id, word, reason, on_node, worker, worker_id, end_reason, message FROM pilot ORDER BY name",
     "throttle": "SELECT batch, told_at, until, failures FROM throttle ORDER BY batch",
 }
 

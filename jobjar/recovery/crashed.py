@@ -16,6 +16,7 @@ from jobjar.journal.entries import ended_entry
 from jobjar.journal.read import Entry
 from jobjar.ledger.ask_arrays import has_ended_tasks
 from jobjar.ledger.ask_claiming import HeldAttempt, count_attempts, last_attempt_number
+from jobjar.ledger.ask_pilots import count_strandings_of_machinery
 from jobjar.ledger.driver import Connection
 from jobjar.recovery.fileless import output_left
 from jobjar.recovery.orphans import can_be_continued, usage_until_published
@@ -40,7 +41,9 @@ def judge_stranded(
         is_failure = attempt.outcome in RETRIED_OUTCOMES and failures > 0
         at = retry_time(job.retry_delay_s, failures - 1, now) if is_failure else 0
         return [], Verdict.give_back(RECOVERED, at)
-    stranded_before = count_attempts(connection, job.uid, (STRANDED,))
+    # What a batch system did to a pilot is no crash of its job. The row of the pilot may come only after the recovery.
+    by_machinery = count_strandings_of_machinery(connection, job.uid)
+    stranded_before = count_attempts(connection, job.uid, (STRANDED,)) - by_machinery
     limit = jar.settings.crash_limit
     # If the attempt has reached something, the next one goes on from there. Then its worker's death does not count as a crash.
     goes_on = can_be_continued(jar.layout, job.uid) or has_ended_tasks(connection, job.uid, number)

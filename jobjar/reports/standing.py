@@ -31,7 +31,7 @@ from jobjar.ledger.ask_claiming import aborted_batches, candidate_at, throttled_
 from jobjar.ledger.ask_jobs import run_before
 from jobjar.ledger.ask_returns import find_return
 from jobjar.ledger.ask_selected import SelectedJob
-from jobjar.ledger.ask_standing import given_of_job, has_moves, staging_since
+from jobjar.ledger.ask_standing import given_of_job, has_moves, limit_of_job, staging_since
 from jobjar.ledger.fail_fast import Failure, batches_to_stop
 from jobjar.ledger.large_looks import NOT_EXECUTABLE
 from jobjar.ledger.looks import Unseen
@@ -40,6 +40,7 @@ from jobjar.recovery.others_processes import explain_left_running
 from jobjar.reports.dependents import explain_dependent_job, say_unmoved
 from jobjar.reports.no_free_worker import explain_short_time, explain_turn, explain_unasked, longest_left_s
 from jobjar.reports.other_files import explain_unseen
+from jobjar.reports.pilots_standing import explain_pilots
 from jobjar.reports.refused import Refused, explain_unmoved
 from jobjar.reports.returned import explain_return
 from jobjar.roster import WorkerState, list_workers, read_worker
@@ -273,6 +274,8 @@ def _explain_waiting(look_at: Look, job: SelectedJob) -> list[Standing]:
     if len(found) > unasked and found[-1].cause in (Cause.NO_WORKER, Cause.STOPPING):
         with contextlib.suppress(OSError):
             found += look_at.silent(job.category)
+        limit_s = limit_of_job(jar.ledger.connection, job.id)
+        add(lambda: explain_pilots(jar.ledger.connection, job.category, limit_s or 0.0))
     add(lambda: look_at.short_time(job))
     add(lambda: look_at.disk)
     add(lambda: look_at.unsafe(job.category))

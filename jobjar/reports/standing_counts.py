@@ -30,6 +30,7 @@ from jobjar.liveness import DEAD
 from jobjar.reports.dependents import count_dependents
 from jobjar.reports.no_free_worker import explain_short_time
 from jobjar.reports.other_files import explain_unseen, find_other_files, known_categories
+from jobjar.reports.pilots_standing import count_pilots
 from jobjar.reports.standing import Look, explain_remedy, explain_stranded, format_time, is_of_storage
 from jobjar.reports.workers import count_silent
 from jobjar.text import printable_name
@@ -69,6 +70,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
     if has_ledger:
         found += _count_short_time(look_at, waiting)
         found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard), look_at.unmoved)
+        found += count_pilots(look_at.jar.ledger.connection, _select_unasked(look_at, waiting))
         found += _count_by_ledger(look_at)
         found += _count_returns(status["returned"])
     found += [
@@ -129,6 +131,13 @@ def _count_unasked(look_at: Look, waiting: Mapping[str, int]) -> list[Counted]:
         which = f"{_jobs(jobs)} of category {category}" if category else _jobs(jobs, "uncategorized ")
         found += _ask(lambda category=category: look_at.unasked(category), jobs, which)  # type: ignore[misc]
     return found
+
+
+def _select_unasked(look_at: Look, waiting: Mapping[str, int]) -> dict[str, int]:
+    """The waiting jobs that no worker asks for, by category."""
+    with contextlib.suppress(OSError):
+        return {category: jobs for category, jobs in waiting.items() if look_at.unasked(category)}
+    return {}
 
 
 def _count_short_time(look_at: Look, waiting: Mapping[str, int], batch: str | None = None) -> list[Counted]:

@@ -118,6 +118,7 @@ WORKER = Document(
         "pauses_until": is_time,
         "failures_in_a_row": is_count,
         "last_failed": is_name,
+        "pilot": is_text,
     },
 )
 CHANGE = Document(

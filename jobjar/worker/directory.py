@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -93,7 +94,7 @@ def make_worker_directory(
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
         more: dict[str, Any] = {"is_storage": is_storage, **({} if ends_at is None else {"ends_at": ends_at})}
-        more |= {"setup": setup} if setup else {}
+        more |= _pilot_of_this_process() | ({"setup": setup} if setup else {})
         text = json.dumps({**said, **more}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)
@@ -105,6 +106,12 @@ def make_worker_directory(
     link_worker(jar.layout, paths)
     # The entry comes after the directory: recovery finds the worker by its directory, and journals its end.
     jar.journal.append([worker_began_entry(said, worker_id)])
+
+
+def _pilot_of_this_process() -> dict[str, str]:
+    """The pilot that this process is: its script (pilots/script.py) became this process. A worker that a job starts is none."""
+    pid, _, key = os.environ.get("JJ_PILOT", "").partition(" ")
+    return {"pilot": key} if key and pid == str(os.getpid()) else {}
 
 
 def _set_predecessor_aside(jar: Jar, paths: WorkerPaths) -> None:

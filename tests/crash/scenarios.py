@@ -26,6 +26,7 @@ from jobjar.jar import Jar, open_jar
 from jobjar.job_file.description import storage_category
 from jobjar.journal.read import open_to_read, read_journal
 from jobjar.layout import Layout
+from jobjar.ledger.ask_pilots import pilots_of
 from jobjar.ledger.fold import journal_paths
 from jobjar.ledger.rebuild import fill_ledger, rebuild_ledger
 from jobjar.ledger.snapshot import publish_snapshot
@@ -33,6 +34,7 @@ from jobjar.ledger.store import check_database
 from jobjar.liveness import process_start
 from jobjar.nightly import rotation
 from jobjar.nightly.night import run_nightly
+from jobjar.pilots import judge, pilot as pilot_files, queue as pilot_queue, turn
 from jobjar.publishing import outputs, storage, underway
 from jobjar.recovery.recover import recover_node, set_aside
 from jobjar.reports.check import check_jar
@@ -376,6 +378,43 @@ def look_at_limits() -> dict[str, Any]:
             "faults": limits.find_faults(jar.layout),
             "taken": [token.path(jar.layout) for token in limits.list_all_taken(jar.layout)],
             "limits": {state.key: [state.most, len(state.free)] for state in limits.list_limits(jar.layout)},
+        }
+
+    return _with_jar(run)
+
+
+def add_pilots(**more: Any) -> None:
+    """jobjar pilots add."""
+
+    def run(jar: Jar) -> None:
+        plan = pilot_queue.Plan("night", "slurm", (), 120.0, 90.0, 3, 2, 60.0, 3, **more)
+        pilot_queue.add_queue(jar, plan)
+
+    _with_jar(run)
+
+
+def take_turn(path: str, listed_after_s: float = 60.0) -> list[str]:
+    """check_pilots, with the programs of a batch system in `path`; returns what it said. A lock that a dead process left counts
+    as abandoned."""
+    os.environ["PATH"] = f"{path}:{os.environ['PATH']}"
+    judge.LISTED_AFTER_S = listed_after_s
+    turn._ABANDONED_AFTER_S = 0.0
+    said: list[str] = []
+    _with_jar(lambda jar: turn.take_turns(jar, said.append, said.append))
+    return said
+
+
+def look_at_pilots() -> dict[str, Any]:
+    """The states of pilots that are out, by their files and by the ledger; and what lies in open/ that is none."""
+
+    def run(jar: Jar) -> dict[str, Any]:
+        refresh_ledger(jar)
+        paths = jar.layout.pilot_queue("night")
+        rows = pilots_of(jar.ledger.connection, "night")
+        return {
+            "files": {pilot.name: pilot.state for pilot in pilot_files.open_pilots(paths)},
+            "ledger": {row.name: row.state for row in rows},
+            "others": sorted(name for name in os.listdir(paths.open) if not name.isdecimal()),
         }
 
     return _with_jar(run)

@@ -114,6 +114,7 @@ def main(words: list[str]) -> int:
         examples = ["tests/test_model.py", "-n", "2"]
         steps.append(run_pytest("model", examples, MODEL_EXAMPLES="200"))
     steps.append(run_pytest("files that say anything", ["tests/test_fuzz.py", "-m", "faults", "-n", "2"]))
+    steps.append(run_pytest("pilots on Slurm", ["tests/pilots", "-m", "faults"]))
     if _has_marker("moosefs") or _has_marker("nfs"):
         marks = " or ".join(mark for mark in ("moosefs", "nfs") if _has_marker(mark))
         steps.append(run_pytest("two hosts", ["tests/hosts", "-m", marks]))

@@ -97,6 +97,39 @@ MADE: list[Entry] = [
         array={"first": 1, "last": 9, "step": 1},
     ),
     entries.throttle_entry("b", 1.00000049, 2.5, 3),
+    entries.pilot_queue_entry(
+        "night",
+        changed_at=1.00000049,
+        is_gone=False,
+        system="slurm",
+        plan="{}",
+        paused_at=1.5,
+        paused_by="ann",
+        paused_why="why",
+        failures=1,
+        said="why",
+        removed_at=2.5,
+    ),
+    entries.pilot_entry(
+        queue="night",
+        number=1,
+        name="jj1",
+        revision=2,
+        state="ended",
+        intended_at=1.5,
+        since=2.5,
+        submitted_at=1.5,
+        started_at=2.0,
+        ended_at=2.5,
+        system_id="7",
+        word="COMPLETED",
+        reason="None",
+        on_node="n1",
+        worker="n1.7",
+        worker_id="w1",
+        end_reason="finished",
+        message="why",
+    ),
 ]
 # The fields of each of these, in the order in which they are written: a reader may be a person, and bytes of journals compare.
 ORDER = [
@@ -120,6 +153,9 @@ ORDER = [
     "entry worker worker_uid node pid ended_at end_reason",
     "entry batch submitter submitted_at description changed_at jobs notes is_aborted restarted_until array",
     "entry batch told_at until failures",
+    "entry queue changed_at is_gone system plan paused_at paused_by paused_why failures said removed_at",
+    "entry queue number name revision state intended_at since submitted_at started_at ended_at system_id word reason on_node "
+    "worker worker_id end_reason message",
 ]
 # What the table says in code besides fields: values, and the fields of a field.
 NO_FIELDS = {
