@@ -36,7 +36,7 @@ from jobjar.liveness import start_now
 from jobjar.processes.children import Ended, Waiter, reap_strays
 from jobjar.processes.ending import DOUBT_S, end_session, end_waited, seems_ended_on_request
 from jobjar.processes.starting import CannotStart, StillBusy, start_session
-from jobjar.processes.wake import wait_readable
+from jobjar.processes.waits import Listen, Steps, block
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.results import read_results
 
@@ -104,7 +104,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         waiter.close()
     wall_time_s = time.monotonic() - started
     if cause is None and ended.exit_status != 0:
-        cause = look_whether_told(job, ended, watch)
+        cause = block(look_whether_told(job, ended, watch), watch.descriptors)
     if reap_strays():
         # Background children in the job's session end with it. A process that left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
@@ -257,7 +257,7 @@ def _journal_progress(
             monitor.entries = []
 
 
-def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
+def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> Steps[str | None]:
     """The cause, if a failed job counts as ended early after all. A signal to both the job and its worker may reach the job
     first, so this waits a moment for the worker's."""
     if watch.is_told_to_end() or not seems_ended_on_request(ended):
@@ -267,5 +267,5 @@ def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None
         cause = watch.reason(job)
         if cause is not None:
             return cause
-        wait_readable(watch.descriptors(), min(left_s, watch.interval_s))
+        yield Listen(None, min(left_s, watch.interval_s))
     return None

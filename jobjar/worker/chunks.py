@@ -13,6 +13,7 @@ from jobjar.attempts.attempt import INTERRUPTED, AttemptEnd, ClaimedJob, Watch
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.workplace import Workplaces
 from jobjar.errors import CannotUseJar
+from jobjar.processes.waits import block
 from jobjar.stages.complete import WhileRefused
 from jobjar.stages.run import REFUSED_DELAY_S
 from jobjar.worker.ends import Ends
@@ -48,7 +49,7 @@ def work_chunk(
             ends.complete(job, end, ends.decide(job, end))
             return
         run = ChunkRun(workplaces, job, definition, wanted, watch, refused)
-        ended = run.run(disk_now, may_go_on)
+        ended = block(run.run(disk_now, may_go_on), watch.descriptors)
     except (CannotUseJar, ImportError) as error:
         ends.give_back(job, str(error))
         raise
