@@ -55,6 +55,7 @@ class WorkerState(NamedTuple):
     pauses_until: float = 0.0
     failures_in_a_row: int = 0
     last_failed: str | None = None  # the id of the job that failed last
+    slots: int = 1  # how many jobs it runs at once
 
     @property
     def is_here(self) -> bool:
@@ -142,6 +143,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             pauses_until=float(data.get("pauses_until", 0.0)),
             failures_in_a_row=data.get("failures_in_a_row", 0),
             last_failed=data.get("last_failed"),
+            slots=int(data.get("slots", 1)),
         )
     except OSError as error:
         if is_transient(error):

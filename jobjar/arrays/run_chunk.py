@@ -60,8 +60,7 @@ _MOST_WARNINGS = 20
 
 
 class ChunkRun:
-    """One attempt of a chunk. `may_go_on` says, between tasks, whether the worker may begin another; `share` may give a part of
-    the rest away: it takes the job and the indexes that have not begun, and returns what stays."""
+    """One attempt of a chunk. `has_free_slot`: its worker runs other jobs too, and this says whether it could run one more."""
 
     def __init__(
         self,
@@ -71,6 +70,7 @@ class ChunkRun:
         wanted: Indexes,
         watch: Watch,
         refused: WhileRefused,
+        has_free_slot: Callable[[], bool] | None = None,
     ) -> None:
         self._workplaces, self._claimer = workplaces, workplaces.claimer
         self.job = job
@@ -78,6 +78,7 @@ class ChunkRun:
         self._wanted = wanted
         self._watch = watch
         self._refused = refused
+        self._has_free_slot = has_free_slot
         self._log = TaskLog(self._claimer, job, definition.uid)
         settings = self._claimer.jar.settings
         self._retries = settings.retries if definition.retries is None else definition.retries
@@ -101,7 +102,8 @@ class ChunkRun:
         job = self.job
         self._look_back()
         try:
-            workplace = self._workplaces.make_alone(job._replace(pipes_output=False))
+            make = self._workplaces.make_alone if self._has_free_slot is None else self._workplaces.make
+            workplace = make(job._replace(pipes_output=False))
         except OSError as error:
             raise CannotUseJar(
                 action="make a scratch directory or output file in",
@@ -113,6 +115,9 @@ class ChunkRun:
             yield from self._run_all(workplace, disk_now, may_go_on)
         except LeftOff as reason:
             left_off = reason
+        except BaseException:
+            self._workplaces.clear(workplace, reusable=False)
+            raise
         if self._is_lost() or (left_off is not None and left_off.outcome == LOST):
             self._log.drop()
         if self._log.end_of_output:
@@ -204,7 +209,8 @@ class ChunkRun:
         count = count_to_give(self._queue.not_begun, is_running)
         if not count or time.monotonic() - self._began < HELD_S:
             return
-        if find_idle(self._claimer, self.job.category, disk_now()) is None:
+        is_room_here = self._has_free_slot is not None and self._has_free_slot()
+        if not is_room_here and find_idle(self._claimer, self.job.category, disk_now()) is None:
             return
         if is_running:
             self._flush_before_waiting(workplace)

@@ -27,6 +27,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
+    parser.add_argument(
+        "--slots",
+        type=_number_of_slots,
+        metavar="N",
+        help="run N jobs at once in this one worker (default: JJ_SLOTS, or 1)",
+    )
     # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     add_root_option(parser)
@@ -49,7 +55,12 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             )
             if predecessor is not None:
                 daemon.run_in_foreground(
-                    jar, categories, predecessor.is_logging, is_storage=options.storage, predecessor=predecessor
+                    jar,
+                    categories,
+                    predecessor.is_logging,
+                    is_storage=options.storage,
+                    predecessor=predecessor,
+                    slots=options.slots,
                 )
                 return 0
 
@@ -60,15 +71,26 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     complain(program, paused)
 
             if options.foreground:
-                daemon.run_in_foreground(jar, categories, ready=print_name, is_storage=options.storage)
+                daemon.run_in_foreground(
+                    jar, categories, ready=print_name, is_storage=options.storage, slots=options.slots
+                )
                 return 0
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
-            print_name(daemon.start_worker(jar, categories, options.storage))
+            print_name(daemon.start_worker(jar, categories, options.storage, options.slots))
         return 0
 
     return run(parser, argv, body)
+
+
+def _number_of_slots(text: str) -> int:
+    from jobjar.settings.parsers import parse_slots
+
+    try:
+        return parse_slots(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:

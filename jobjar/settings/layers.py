@@ -59,6 +59,7 @@ class Settings:
     umask: int | None
     disk_patience_s: float
     stage_in_slots: int
+    slots: int
     run_slots: int
     stage_out_slots: int
     staged_ahead: int

@@ -239,6 +239,14 @@ TABLE: tuple[Setting, ...] = (
         "it gives up; workers go on trying. 0: not at all.",
     ),
     Setting(
+        "JJ_SLOTS",
+        "slots",
+        parse_slots,
+        "1",
+        "How many jobs of any kind a worker runs at once, if start_worker --slots does not say. With more than 1 they are also "
+        "its run slots for described jobs.",
+    ),
+    Setting(
         "JJ_STAGE_IN_SLOTS",
         "stage_in_slots",
         parse_slots,

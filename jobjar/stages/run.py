@@ -35,7 +35,7 @@ from jobjar.journal.read import Entry
 from jobjar.liveness import start_now
 from jobjar.processes.children import Ended, Waiter, reap_strays
 from jobjar.processes.ending import DOUBT_S, end_session, end_waited, seems_ended_on_request
-from jobjar.processes.starting import CannotStart, StillBusy, start_session
+from jobjar.processes.starting import BUSY_PATIENCE_S, CannotStart, StillBusy, start_session
 from jobjar.processes.waits import Listen, Steps, block
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.results import read_results
@@ -79,7 +79,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
     except OSError as error:
         return refuse(end_of_refusal(explain_error(error)))
     try:
-        pid, pid_started = start_now(lambda: _start(job, workplace, environment, around))
+        pid, pid_started = start_now(lambda: start_plain(job, workplace, environment, around))
     except CannotStart as error:
         return refuse(end_of_start(error, job))
     except StillBusy:
@@ -115,12 +115,23 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
     return clear_plain(workplaces, workplace, job, end, monitor, reusable=not leftovers)
 
 
-def _start(job: ClaimedJob, workplace: Workplace, environment: dict[bytes, bytes], around: Surroundings | None) -> int:
+def start_plain(
+    job: ClaimedJob,
+    workplace: Workplace,
+    environment: dict[bytes, bytes],
+    around: Surroundings | None,
+    busy_patience_s: float = BUSY_PATIENCE_S,
+) -> int:
+    """Start a plain job in its workplace. Returns its process id. Raises CannotStart, StillBusy, OSError."""
     if around is None:
-        return start_session(job.path, workplace.scratch, workplace.job_output, environment)
+        return start_session(
+            job.path, workplace.scratch, workplace.job_output, environment, busy_patience_s=busy_patience_s
+        )
     directory = workplace.scratch if around.directory < 0 else around.directory
     output = workplace.job_output if around.output < 0 else around.output
-    return start_session(job.path, directory, output, around.environment, around.arguments, around.error)
+    return start_session(
+        job.path, directory, output, around.environment, around.arguments, around.error, busy_patience_s
+    )
 
 
 def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes]) -> Surroundings | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from jobjar import control, roster
 from jobjar.attempts.attempt import CHUNK, DESCRIBED, ClaimedJob, Claimer
@@ -42,6 +43,9 @@ from jobjar.worker.successor import Predecessor, begin_afresh, is_own_directory
 from jobjar.worker.trouble import REFUSALS, Trouble
 from jobjar.worker.watch import AttemptWatch
 
+if TYPE_CHECKING:
+    from jobjar.worker.chunks import ChunkWork
+
 # The results of one turn.
 RAN = "ran"
 IDLE = "idle"
@@ -67,8 +71,11 @@ class Worker:
         worker_log: WorkerLog | None = None,
         is_storage: bool = False,
         predecessor: Predecessor | None = None,
+        slots: int = 1,
     ) -> None:
         self.jar = jar
+        # How many jobs it runs at once.
+        self.slots = slots
         self.log = self.jar.log = log
         self._worker_log = worker_log
         self.identity = this_process()
@@ -121,7 +128,13 @@ class Worker:
                 end_pause(self.paths)
             else:
                 make_worker_directory(
-                    self.jar, self.paths, self.identity, self.claimer.worker_id, self.categories, self._is_storage
+                    self.jar,
+                    self.paths,
+                    self.identity,
+                    self.claimer.worker_id,
+                    self.categories,
+                    self._is_storage,
+                    self.slots,
                 )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
@@ -130,7 +143,7 @@ class Worker:
         gc.freeze()  # objects that exist now stay, and a job makes few cycles: the collector need not run for every job
         gc.set_threshold(50_000)
         self._listener.start()
-        self._workplaces = Workplaces(self.claimer)
+        self._workplaces = Workplaces(self.claimer, self.slots)
         self._pulse.start()
 
     def finish(self, reason: str) -> None:
@@ -184,8 +197,8 @@ class Worker:
                 self._listener.pause()
 
     def step(self) -> str:
-        """One turn of the lifecycle, with at most one job. Returns its result: REFUSED while the disk refuses. A refusal is
-        logged once."""
+        """One turn of the lifecycle: with at most one job, or with several slots until none is left. Returns its result: REFUSED
+        while the disk refuses. A refusal is logged once."""
         try:
             result = self._turn()
         except REFUSALS as error:
@@ -237,8 +250,9 @@ class Worker:
         return self._work(job)
 
     def _work(self, job: ClaimedJob) -> str:
-        """Run one claimed job and end its attempt. A described job runs together with those that come meanwhile."""
-        while job.kind == DESCRIBED:
+        """Run one claimed job and end its attempt. With several slots, and for a described job, the worker also runs those that
+        come meanwhile."""
+        while job.kind == DESCRIBED or self.slots > 1:
             self._overlap = self._overlap or self._make_overlap()
             rest = self._overlap.run(job)
             if rest is None:
@@ -246,11 +260,7 @@ class Worker:
             job = rest
         self._listener.signals.hear_children(False)
         if job.kind == CHUNK:
-            from jobjar.worker.chunks import work_chunk
-
-            work_chunk(
-                job, self.workplaces, self._ends, self._watch, self._refused, self._pulse.disk_now, self._may_begin_task
-            )
+            self._make_chunk_work(job).work()
             return self._after_work()
         if job.retries:
             hold_file(self.claimer, job)
@@ -270,7 +280,16 @@ class Worker:
     def _make_overlap(self) -> Overlap:
         services = Services(self.claimer, self.workplaces, self._ends, self._pulse.disk_now, self.log)
         more = MoreJobs(self.claimer, self._next_job, self._listener, self._trouble, self._may_go_on)
-        return Overlap(services, self._watch, more, self._trouble)
+        slots = self.slots if self.slots > 1 else None
+        return Overlap(services, self._watch, more, self._trouble, self._make_chunk_work, slots)
+
+    def _make_chunk_work(self, job: ClaimedJob, has_free_slot: Callable[[], bool] | None = None) -> ChunkWork:
+        from jobjar.worker.chunks import ChunkWork
+
+        disk_now, may_go_on = self._pulse.disk_now, self._may_begin_task
+        return ChunkWork(
+            job, self.workplaces, self._ends, self._watch, self._refused, disk_now, may_go_on, has_free_slot
+        )
 
     def _may_go_on(self) -> bool:
         self._pulse.beat()
@@ -291,7 +310,7 @@ class Worker:
         jar, failures = self.jar, self._failures.in_a_row
         said = Predecessor(self.name, self.claimer.worker_id, failures, is_logging, jar.program_path, jar.root_is_meant)
         raised = self._listener.signals.raised
-        begin_afresh(jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.log)
+        begin_afresh(jar.layout.home, self.categories, self._is_storage, self.slots, said, ORDERS, raised, self.log)
         return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
 
     def _tell_ends(self) -> None:

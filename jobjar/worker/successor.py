@@ -45,6 +45,7 @@ def begin_afresh(
     home: str,
     categories: Sequence[str],
     is_storage: bool,
+    slots: int,
     predecessor: Predecessor,
     orders: Sequence[int],
     raised: Container[int],
@@ -63,6 +64,7 @@ def begin_afresh(
     program = ["-P", "-m", "jobjar.programs.start_worker"] if carrier is None else [f"{carrier}/bin/start_worker"]
     words = [sys.executable, *program, "--foreground", "--home", home]
     words += ["--storage"] if is_storage else []
+    words += ["--slots", str(slots)]
     words += ["--as-root-for-group"] if predecessor.root_is_meant else []
     words += ["--in-place-of", json.dumps(predecessor._asdict()), "--", *named]
     try:
