@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.host import node_name
+from jobjar.job_file.request import Capacity, read_capacity
 from jobjar.journal.entries import About, worker_ended_entry
 from jobjar.layout import PAUSE_ALL, STOP_ALL, Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
@@ -55,7 +56,12 @@ class WorkerState(NamedTuple):
     pauses_until: float = 0.0
     failures_in_a_row: int = 0
     last_failed: str | None = None  # the id of the job that failed last
-    slots: int = 1  # how many jobs it runs at once
+    capacity: Capacity | None = None  # what it has for its jobs; None for a worker of an earlier release
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it runs at once."""
+        return 1 if self.capacity is None else self.capacity.slots
 
     @property
     def is_here(self) -> bool:
@@ -143,7 +149,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             pauses_until=float(data.get("pauses_until", 0.0)),
             failures_in_a_row=data.get("failures_in_a_row", 0),
             last_failed=data.get("last_failed"),
-            slots=int(data.get("slots", 1)),
+            capacity=read_capacity(data.get("capacity")),
         )
     except OSError as error:
         if is_transient(error):

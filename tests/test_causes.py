@@ -17,7 +17,7 @@ COUNTS = (PACKAGE / "reports/standing_counts.py").read_text(encoding="utf-8")
 # The counts ask the function that decides these, and do not name them. `went_back` is counted in `returned`.
 BY_FUNCTION = {
     *(Cause.ABORTED, Cause.THROTTLED, Cause.LIMIT, Cause.STOPPING, Cause.PAUSED, Cause.LEFT_RUNNING, Cause.SILENT),
-    *(Cause.DISK, Cause.LEDGER, Cause.WENT_BACK, Cause.LOST_PREREQUISITE),
+    *(Cause.DISK, Cause.LEDGER, Cause.WENT_BACK, Cause.LOST_PREREQUISITE, Cause.TOO_LARGE),
 }
 
 

@@ -218,7 +218,9 @@ class ChunkRun:
             self._flush(workplace)
         kept, given = self._queue.split(count)
         try:
-            self.job = share(self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused)
+            self.job = share(
+                self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused, self._array.lines
+            )
         except FileNotFoundError:
             return  # it was taken back: the watch or the end of the attempt notices
         except OSError as error:

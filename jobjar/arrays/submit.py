@@ -22,6 +22,7 @@ from jobjar.job_file.attributes import HEADER_BYTES, merge_attributes, read_head
 from jobjar.job_file.given import format_begin
 from jobjar.job_file.header import refuse_misplaced
 from jobjar.job_file.names import check_identifier, new_id
+from jobjar.job_file.request import lines_of_request
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import Submission
@@ -146,5 +147,6 @@ def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: 
     """The job that is a chunk of an array. `known` is the field `array` of its batch.json, `part` the first and the last
     index, `lines` further `#JJ` lines."""
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
+    lines += lines_of_request(known.get("given", {}))
     category, priority = known.get("category", ""), known.get("priority", 0)
     return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines), is_chunk=True)

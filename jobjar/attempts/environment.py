@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 
 from jobjar.attempts.attempt import ClaimedJob, Claimer
+from jobjar.attempts.capacity import Share
 from jobjar.host import node_name
 from jobjar.job_file.given import Given
 
@@ -43,7 +44,20 @@ def environment_of_attempt(of_worker: Mapping[bytes, bytes], job: ClaimedJob, di
         b"JJ_ATTEMPT": str(job.attempt),
         b"JJ_SUBMITTER": job.submitter,
     }
+    if job.share is not None:
+        own.update(_variables_of_share(job.share, of_worker))
     return {**of_worker, **{name: os.fsencode(value) for name, value in own.items()}}
+
+
+def _variables_of_share(share: Share, of_worker: Mapping[bytes, bytes]) -> dict[bytes, str]:
+    """The variables that say what a job has of its worker, in words that libraries understand."""
+    found = {b"JJ_CORES": str(share.cores), b"JJ_MEMORY": str(share.memory_bytes or "")}
+    if b"OMP_NUM_THREADS" not in of_worker:
+        found[b"OMP_NUM_THREADS"] = str(share.cores)
+    if share.gpus is not None:
+        for name in (b"JJ_GPUS", b"CUDA_VISIBLE_DEVICES", b"ROCR_VISIBLE_DEVICES"):
+            found[name] = ",".join(share.gpus)
+    return found
 
 
 def add_given(environment: Mapping[bytes, bytes], given: Given) -> dict[bytes, bytes]:

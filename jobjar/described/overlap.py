@@ -133,6 +133,8 @@ class Overlap:
             if started >= self._next_look and self._jobs:
                 return None  # kill requests and the time limits of the others come first
             is_ahead = self._slots.is_next_ahead()
+            if self._claimer.room.keep({task.job.uid for task in self._jobs}):
+                self._claimer.proposals.stale_at = 0.0  # others may fit now
             job = self._more.claim({task.job.path for task in self._jobs}, is_ahead)
             self._was_refused_ahead = is_ahead and job is None
             if job is None:

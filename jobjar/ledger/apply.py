@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobjar.job_file.names import priority_in_name
+from jobjar.job_file.request import class_of
 from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
@@ -48,7 +49,7 @@ _STATE_OF_TOP |= {"completed": "completed", "archive": "completed", NOWHERE: "re
 
 _NOT_DELAYED = (0, None)
 # The values of the other columns (precedence.py) that most jobs have.
-_DEFAULTS = (None, None, None, "", None, None, 0, None, None)
+_DEFAULTS = (None, None, None, "", None, None, 0, None, None, "")
 
 
 class _Chunk:
@@ -267,6 +268,7 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
         found_number,
         said.get("file") if found_number else None,
         None if "given" not in said else given_text(said["given"]),
+        class_of(said["given"]) if "given" in said else "",
     )
 
 

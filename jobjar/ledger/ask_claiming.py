@@ -37,6 +37,13 @@ class Candidate(NamedTuple):
     found_number: int | None = 0
     # What else it was given, as JSON (job_file/given.py).
     given: str | None = None
+    # The class of what it asks for (job_file/request.py).
+    request: str = ""
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """By this the jobs of a category are claimed."""
+        return (-self.priority, self.submitted_at is not None, self.submitted_at or 0.0, self.row)
 
     @property
     def was_submitted(self) -> bool:
@@ -54,7 +61,7 @@ IS_HELD = f"(state = 'limbo' AND held_reason NOT GLOB '{DEPENDENT_ON}*')"
 CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
-    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number, given"
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number, given, request"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
@@ -85,6 +92,42 @@ def claim_candidates(
     # Read on until there are enough: nobody knows how many are passed over. The index has them in this order.
     rows = (row for row in connection.execute(query, (*values, -1)) if not is_passed_over(row[_PLACE]))
     return [Candidate(*row) for row in itertools.islice(rows, limit)]
+
+
+_OF_CLASS = _CANDIDATES.replace("FROM job\n", "FROM job INDEXED BY job_waiting\n") % " AND request = +?%s"
+_CLASSES = """
+WITH RECURSIVE class (request) AS (
+    SELECT (SELECT min(request) FROM job INDEXED BY job_waiting WHERE state = 'unclaimed' AND category = ?1)
+    UNION ALL
+    SELECT (SELECT min(request) FROM job INDEXED BY job_waiting
+        WHERE state = 'unclaimed' AND category = ?1 AND request > class.request)
+    FROM class WHERE class.request IS NOT NULL)
+SELECT request FROM class WHERE request IS NOT NULL"""
+
+
+def waiting_classes(connection: Connection, category: str) -> list[str]:
+    """The classes of requests of the jobs that wait in a category: each costs one step in an index."""
+    return [request for (request,) in connection.execute(_CLASSES, (category,))]
+
+
+def candidates_of_classes(
+    connection: Connection,
+    category: str,
+    classes: Iterable[str],
+    now: float,
+    limit: int,
+    without: Collection[str] = (),
+    is_passed_over: Callable[[str], bool] | None = None,
+) -> list[Candidate]:
+    """`claim_candidates` of some classes of requests only."""
+    some = f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))" if without else ""
+    found: list[Candidate] = []
+    for request in classes:
+        cursor = connection.execute(_OF_CLASS % some, (category, now, request, *without, -1))
+        rows = (row for row in cursor if is_passed_over is None or not is_passed_over(row[_PLACE]))
+        found += [Candidate(*row) for row in itertools.islice(rows, limit)]
+    found.sort(key=lambda candidate: candidate.order)
+    return found[:limit]
 
 
 def recent_claims(connection: Connection, since: float) -> list[str]:

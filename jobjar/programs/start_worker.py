@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
 from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
+from jobjar.programs.offers import add_offer, read_offer
 
 if TYPE_CHECKING:
     from jobjar.worker.successor import Predecessor
@@ -27,12 +28,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         action="store_true",
         help="a storage worker: each CATEGORY is a storage class, whose published files it stores, and it asks for nothing else",
     )
-    parser.add_argument(
-        "--slots",
-        type=_number_of_slots,
-        metavar="N",
-        help="run N jobs at once in this one worker (default: JJ_SLOTS, or 1)",
-    )
+    add_offer(parser)
     # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     add_root_option(parser)
@@ -45,6 +41,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
         predecessor = _read_predecessor(parser, options.in_place_of)
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
+            offer = read_offer(options, jar.settings)
             jar.root_is_meant = options.as_root_for_group
             warn_of_other_versions(program, jar)
             named = tuple(check_category(name) for name in options.category)
@@ -60,7 +57,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     predecessor.is_logging,
                     is_storage=options.storage,
                     predecessor=predecessor,
-                    slots=options.slots,
+                    offer=offer,
                 )
                 return 0
 
@@ -71,26 +68,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     complain(program, paused)
 
             if options.foreground:
-                daemon.run_in_foreground(
-                    jar, categories, ready=print_name, is_storage=options.storage, slots=options.slots
-                )
+                daemon.run_in_foreground(jar, categories, ready=print_name, is_storage=options.storage, offer=offer)
                 return 0
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
-            print_name(daemon.start_worker(jar, categories, options.storage, options.slots))
+            print_name(daemon.start_worker(jar, categories, options.storage, offer))
         return 0
 
     return run(parser, argv, body)
-
-
-def _number_of_slots(text: str) -> int:
-    from jobjar.settings.parsers import parse_slots
-
-    try:
-        return parse_slots(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _read_predecessor(parser: argparse.ArgumentParser, text: str | None) -> Predecessor | None:

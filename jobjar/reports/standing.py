@@ -30,7 +30,7 @@ from jobjar.ledger.ask_claiming import aborted_batches, throttled_batches, worke
 from jobjar.ledger.ask_jobs import run_before
 from jobjar.ledger.ask_returns import find_return
 from jobjar.ledger.ask_selected import SelectedJob
-from jobjar.ledger.ask_standing import given_of_job, has_moves, staging_since
+from jobjar.ledger.ask_standing import given_of_job, has_moves, request_of_job, staging_since
 from jobjar.ledger.large_looks import NOT_EXECUTABLE
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD, UNKNOWN
@@ -40,6 +40,7 @@ from jobjar.reports.no_free_worker import explain_turn, explain_unasked
 from jobjar.reports.other_files import explain_unseen
 from jobjar.reports.refused import Refused
 from jobjar.reports.returned import explain_return
+from jobjar.reports.too_large import explain_too_large
 from jobjar.roster import WorkerState, list_workers, read_worker
 from jobjar.shared_disk.contents import LATEST
 from jobjar.shared_disk.files import is_job_file, look, read_file
@@ -244,6 +245,7 @@ def _explain_waiting(look_at: Look, job: SelectedJob) -> list[Standing]:
     if len(found) > unasked and found[-1].cause in (Cause.NO_WORKER, Cause.STOPPING):
         with contextlib.suppress(OSError):
             found += look_at.silent(job.category)
+    add(lambda: explain_too_large(job.category, request_of_job(jar.ledger.connection, job.id), look_at.heard))
     add(lambda: look_at.disk)
     add(lambda: look_at.unsafe(job.category))
     add(lambda: look_at.unseen(os.path.dirname(job.place)))

@@ -17,17 +17,20 @@ from jobjar.errors import JarError
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
+from jobjar.ledger.ask_claiming import waiting_classes
 from jobjar.ledger.ask_standing import (
     claimed_of_batch,
     count_begin_later,
     count_left_in_limbo,
     count_of_batch,
+    count_of_class,
 )
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD
 from jobjar.reports.dependents import count_dependents
 from jobjar.reports.other_files import explain_unseen, find_other_files, known_categories
 from jobjar.reports.standing import Look, explain_remedy, explain_stranded, format_time, is_of_storage
+from jobjar.reports.too_large import explain_too_large
 from jobjar.reports.workers import count_silent
 from jobjar.text import printable_name
 
@@ -66,6 +69,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
     if has_ledger:
         found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard))
         found += _count_by_ledger(look_at)
+        found += _count_too_large(look_at, waiting)
         found += _count_returns(status["returned"])
     found += [
         count_standing(split_line(Cause.UNSEEN, explain_unseen(Unseen(**directory))), directory["jobs"])
@@ -124,6 +128,19 @@ def _count_unasked(look_at: Look, waiting: Mapping[str, int]) -> list[Counted]:
         which = f"{_jobs(jobs)} of category {category}" if category else _jobs(jobs, "uncategorized ")
         found += _ask(lambda category=category: look_at.unasked(category), jobs, which)  # type: ignore[misc]
     return found
+
+
+def _count_too_large(look_at: Look, waiting: Mapping[str, int]) -> list[Counted]:
+    found: list[Counted] = []
+    connection = look_at.jar.ledger.connection
+    for category in waiting:
+        for request in waiting_classes(connection, category):
+            with contextlib.suppress(OSError):  # the others still help
+                standing = explain_too_large(category, request, look_at.heard)
+                if standing is not None:
+                    jobs = count_of_class(connection, category, request)
+                    found.append(count_standing(standing, jobs, _jobs(jobs)))
+    return _shorten(found, "more ask for more than workers have")
 
 
 def _count_limit(look_at: Look, kind: str, name: str, waiting: Mapping[str, int], has_ledger: bool) -> list[Counted]:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from jobjar.access.refusals import explain_unfit
+from jobjar.attempts.capacity import Offer
 from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.shared_disk.files import open_common_file
@@ -31,21 +32,19 @@ def run_in_foreground(
     ready: Callable[[str], None] | None = None,
     is_storage: bool = False,
     predecessor: Predecessor | None = None,
-    slots: int | None = None,
+    offer: Offer | None = None,
 ) -> None:
     """Run a worker in this process until it leaves. With `to_log`, standard output and error go to its worker.log. A storage
     worker asks only these categories.
 
     `ready` is called with the worker's name once it has its directory. `predecessor` is the worker whose place in this process
-    it takes. `slots`: how many jobs it runs at once (default: JJ_SLOTS). Raises the errors of Worker.start, except NameTaken.
+    it takes. `offer` is what it has for its jobs (default: by the settings). Raises the errors of Worker.start, except NameTaken.
     """
     from jobjar.worker.loop import Worker
 
     worker_log = WorkerLog(puts_off=jar.ledger_home.has_other_homes)
     while True:
-        worker = Worker(
-            jar, categories, worker_log.write, worker_log, is_storage, predecessor, slots or jar.settings.slots
-        )
+        worker = Worker(jar, categories, worker_log.write, worker_log, is_storage, predecessor, offer)
         try:
             worker.start()
             break
@@ -73,13 +72,13 @@ def run_in_foreground(
         worker.finish(reason)
 
 
-def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False, slots: int | None = None) -> str:
+def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False, offer: Offer | None = None) -> str:
     """Start a worker (or a storage worker) in the background; returns its name. Raises WorkerFailed with its message."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _become_daemon(jar, categories, writer, is_storage, slots)
+        _become_daemon(jar, categories, writer, is_storage, offer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
@@ -91,7 +90,7 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     return answer[1:].decode()
 
 
-def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool, slots: int | None) -> None:
+def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool, offer: Offer | None) -> None:
     """Never returns: this process and the two that detaching makes exit here."""
     status = 1
     try:
@@ -111,7 +110,7 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
                 os.write(writer, _READY + name.encode())
                 os.close(writer)
 
-            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage, slots=slots)
+            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage, offer=offer)
         status = 0
     except (JarError, OSError, ImportError) as error:
         said = explain_unfit(error) if isinstance(error, ImportError) else str(error)

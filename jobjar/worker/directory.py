@@ -13,6 +13,7 @@ import contextlib
 import json
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from jobjar.attempts.claimed_links import link_worker
 from jobjar.errors import NameTaken, WorkerFailed
@@ -66,7 +67,7 @@ def make_worker_directory(
     worker_id: str,
     categories: Sequence[str],
     is_storage: bool = False,
-    slots: int = 1,
+    capacity: dict[str, Any] | None = None,
 ) -> None:
     """Make a new worker's directory. Raises NameTaken if another worker took its name meanwhile, OSError."""
     prepared = WorkerPaths(temporary_path(f"{jar.layout.workers}/.{paths.name}"))
@@ -87,7 +88,7 @@ def make_worker_directory(
     try:
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
-        text = json.dumps({**said, "is_storage": is_storage, "slots": slots}, indent=1) + "\n"
+        text = json.dumps({**said, "is_storage": is_storage, "capacity": capacity}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)
         _take_name(jar, prepared, paths, worker_id)

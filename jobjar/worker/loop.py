@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from jobjar import control, roster
 from jobjar.attempts.attempt import CHUNK, DESCRIBED, ClaimedJob, Claimer
+from jobjar.attempts.capacity import Offer, offer_of
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
 from jobjar.attempts.missing_file import hold_file
 from jobjar.attempts.on_end import OnEnd
@@ -22,6 +23,7 @@ from jobjar.described.services import Services
 from jobjar.errors import CannotUseJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
+from jobjar.job_file.request import describe_capacity
 from jobjar.liveness import this_process
 from jobjar.processes.children import adopt_orphans
 from jobjar.recovery.lease import Leases
@@ -71,11 +73,10 @@ class Worker:
         worker_log: WorkerLog | None = None,
         is_storage: bool = False,
         predecessor: Predecessor | None = None,
-        slots: int = 1,
+        offer: Offer | None = None,
     ) -> None:
         self.jar = jar
-        # How many jobs it runs at once.
-        self.slots = slots
+        offer = offer or offer_of(jar.settings)
         self.log = self.jar.log = log
         self._worker_log = worker_log
         self.identity = this_process()
@@ -88,7 +89,9 @@ class Worker:
         else:
             self.name, worker_id = choose_worker_name(jar.layout, self.identity), new_id()
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage))
+        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage), offer)
+        # How many jobs it runs at once.
+        self.slots = self.claimer.room.capacity.slots
         self._failures = AfterFailure(jar.settings, predecessor.failures if predecessor is not None else 0)
         self.categories = categories
         self._is_storage = is_storage
@@ -134,7 +137,7 @@ class Worker:
                     self.claimer.worker_id,
                     self.categories,
                     self._is_storage,
-                    self.slots,
+                    describe_capacity(self.claimer.room.capacity),
                 )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
@@ -228,6 +231,7 @@ class Worker:
             self._clean_up()
             return RESTING if self._failures.left_s() > 0 else RESTARTING
         self._trouble.return_strays()
+        self.claimer.room.keep(())
         if self._on_end is not None:
             self._on_end.wait_for_room(self._watch.may_wait)
         try:
@@ -310,7 +314,9 @@ class Worker:
         jar, failures = self.jar, self._failures.in_a_row
         said = Predecessor(self.name, self.claimer.worker_id, failures, is_logging, jar.program_path, jar.root_is_meant)
         raised = self._listener.signals.raised
-        begin_afresh(jar.layout.home, self.categories, self._is_storage, self.slots, said, ORDERS, raised, self.log)
+        begin_afresh(
+            jar.layout.home, self.categories, self._is_storage, self.claimer.room.offer, said, ORDERS, raised, self.log
+        )
         return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
 
     def _tell_ends(self) -> None:

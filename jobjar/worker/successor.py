@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
+from jobjar.attempts.capacity import Offer
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import WorkerPaths
 from jobjar.liveness import ProcessIdentity
@@ -45,7 +46,7 @@ def begin_afresh(
     home: str,
     categories: Sequence[str],
     is_storage: bool,
-    slots: int,
+    offer: Offer,
     predecessor: Predecessor,
     orders: Sequence[int],
     raised: Container[int],
@@ -64,7 +65,7 @@ def begin_afresh(
     program = ["-P", "-m", "jobjar.programs.start_worker"] if carrier is None else [f"{carrier}/bin/start_worker"]
     words = [sys.executable, *program, "--foreground", "--home", home]
     words += ["--storage"] if is_storage else []
-    words += ["--slots", str(slots)]
+    words += offer.words()
     words += ["--as-root-for-group"] if predecessor.root_is_meant else []
     words += ["--in-place-of", json.dumps(predecessor._asdict()), "--", *named]
     try:
