@@ -147,6 +147,6 @@ def make_chunk(known: Mapping[str, Any], uid: str, part: tuple[int, int], life: 
     """The job that is a chunk of an array. `known` is the field `array` of its batch.json, `part` the first and the last
     index, `lines` further `#JJ` lines."""
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
-    lines += lines_of_request(known.get("given", {}))
+    lines += lines_of_request(known.get("given") or {})
     category, priority = known.get("category", ""), known.get("priority", 0)
     return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines), is_chunk=True)

@@ -10,6 +10,9 @@ import pytest
 import jobjar
 from jobjar.attempts import capacity
 from jobjar.attempts.capacity import Offer, Room, find_capacity
+from jobjar.batches.plan import plan_jobs
+from jobjar.batches.submit_file import parse_submit_file
+from jobjar.job_file.attributes import read_header
 from jobjar.job_file.request import Request, class_of, request_of_class
 from tests.arrays.test_run_chunk import submit
 from tests.rig import Rig, wait_until
@@ -145,3 +148,10 @@ def test_a_job_finds_its_share(rig: Rig, own_library: None) -> None:
 
 def output(rig: Rig, job: str) -> str:
     return rig.run_forked("jobjar", "output", job).stdout.strip("\n")
+
+
+def test_a_batch_says_what_its_jobs_ask_for() -> None:
+    text = 'batch {\n name = wc\n cores = 2\n memory = 8G\n job {\n  run_command = "true"\n  resource = "licence=2"\n }\n}\n'
+    [batch] = parse_submit_file(text, "file", {})
+    [job] = plan_jobs(batch)
+    assert class_of(read_header(job.script, "")["given"]) == f"2 {8 * GIB} 0 licence=2"
