@@ -91,13 +91,13 @@ def temporary_jar(directory: str) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def running_workers(home: Path, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+def running_workers(home: Path, count: int, words: Sequence[str] = ()) -> Iterator[list[subprocess.Popen[str]]]:
     """Workers of a jar, in the foreground of processes of their own. Each has made its directory. They are ended afterwards."""
     processes: list[subprocess.Popen[str]] = []
     try:
         for _ in range(count):
             process = subprocess.Popen(
-                [f"{home}/bin/start_worker", "--foreground"],
+                [f"{home}/bin/start_worker", "--foreground", *words],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

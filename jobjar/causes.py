@@ -42,6 +42,7 @@ class Cause(enum.StrEnum):
     PAUSED = "paused"
     PAUSE_ALL = "pause_all"
     FAILURE_PAUSE = "failure_pause"
+    TOO_LARGE = "too_large"
     BUSY = "busy"
     NEXT = "next"
     # Of jobs that a worker holds.

@@ -47,6 +47,10 @@ def submit(
     retry_on: str | int | Iterable[int] | None = None,
     no_retry_on: str | int | Iterable[int] | None = None,
     job_runtime: str | float | None = None,
+    cores: int | None = None,
+    memory: int | str | None = None,
+    gpus: int | None = None,
+    resource: Mapping[str, int] | Sequence[str] | str | None = None,
 ) -> str:
     """Submit a job that runs in the directory of this process; returns its id. It outlives a crash of this node once the function
     has returned.
@@ -81,6 +85,10 @@ def submit(
         "retry_on": retry_on,
         "no_retry_on": no_retry_on,
         "job_runtime": job_runtime,
+        "cores": cores,
+        "memory": memory,
+        "gpus": gpus,
+        "resource": resource,
     }
     submission = _describe(command, file, script, arguments, (priority, category, name, attributes))
     jar = current_jar()
@@ -116,6 +124,10 @@ class TaskAttributes(TypedDict, total=False):
     retry_on: str | int | Iterable[int] | None
     no_retry_on: str | int | Iterable[int] | None
     job_runtime: str | float | None
+    cores: int | None
+    memory: int | str | None
+    gpus: int | None
+    resource: Mapping[str, int] | Sequence[str] | str | None
 
 
 def submit_array(

@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobjar.host import node_name
+from jobjar.job_file.request import Capacity, read_capacity
 from jobjar.journal.entries import About, worker_ended_entry
 from jobjar.layout import PAUSE_ALL, STOP_ALL, Layout, WorkerPaths
 from jobjar.liveness import DEAD, UNKNOWN, ProcessIdentity, is_here, liveness
@@ -58,6 +59,12 @@ class WorkerState(NamedTuple):
     pilot: str = ""  # the key of the pilot that it is (pilots/pilot.py)
     ends_at: float | None = None  # when it ends by itself; None: it has no end
     setup: str = ""  # the setup that it was started with
+    capacity: Capacity | None = None  # what it has for its jobs; None for a worker of an earlier release
+
+    @property
+    def slots(self) -> int:
+        """How many jobs it runs at once."""
+        return 1 if self.capacity is None else self.capacity.slots
 
     @property
     def is_here(self) -> bool:
@@ -148,6 +155,7 @@ def read_worker(layout: Layout, directory: str) -> WorkerState | None:
             pilot=data.get("pilot", ""),
             ends_at=data.get("ends_at"),
             setup=data.get("setup", ""),
+            capacity=read_capacity(data.get("capacity")),
         )
     except OSError as error:
         if is_transient(error):

@@ -15,6 +15,7 @@ from jobjar.errors import BadAttribute, BadCommand
 from jobjar.job_file.attributes import parse_attributes
 from jobjar.job_file.given import find_submitter, format_begin, settle
 from jobjar.job_file.names import check_category
+from jobjar.job_file.request import request_lines
 from jobjar.stages.submit import Submission, describe_file
 from jobjar.units import name_retries
 
@@ -119,6 +120,7 @@ def _write_lines(values: Mapping[str, Any]) -> tuple[list[str], bool]:
         lines.append(("warn", f"{given['warn_signal']}@{given['warn_before_s']:f}"))
     if "begin_at" in given:
         lines.append(("begin", format_begin(given["begin_at"])))
+    lines += request_lines(given)
     lines += [("tag", tag) for tag in given.get("tags", ())]
     lines += [("env", shlex.quote(f"{name}={value}")) for name, value in given.get("env", {}).items()]
     fit = [(name, value) for name, value in lines if _fits(value)]

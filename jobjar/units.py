@@ -152,6 +152,14 @@ def format_ordinal(number: int) -> str:
     return f"{number}{ending}"
 
 
+def parse_size(text: str) -> int:
+    """Parse a number of bytes: digits, or digits with K, M, G or T for powers of 1024. Raises ValueError."""
+    found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text, re.IGNORECASE)
+    if not found:
+        raise ValueError(f"{text!r} is not a number of bytes such as 500M or 10G")
+    return int(found.group(1)) << 10 * ("KMGT".index(found.group(2).upper()) + 1 if found.group(2) else 0)
+
+
 def format_bytes(size: int) -> str:
     """Format a size for people: `0 B`, `999 B`, `1.5 KiB`, `20 MiB`."""
     if size < 1024:

@@ -19,6 +19,7 @@ BY_FUNCTION = {
     *(Cause.ABORTED, Cause.THROTTLED, Cause.LIMIT, Cause.STOPPING, Cause.PAUSED, Cause.LEFT_RUNNING, Cause.SILENT),
     *(Cause.NO_TIME_LEFT, Cause.DISK, Cause.FAILED_BATCH, Cause.LEDGER, Cause.WENT_BACK, Cause.LOST_PREREQUISITE),
     *(Cause.NO_PILOT_FITS, Cause.PILOTS_PAUSED, Cause.PILOTS_WAIT),
+    Cause.TOO_LARGE,
 }
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
-from jobjar.attempts.attempt import AttemptEnd
+from jobjar.arrays.indexes import with_range
+from jobjar.arrays.task_queue import TaskQueue
+from jobjar.attempts.attempt import INTERRUPTED, LOST, SUCCEEDED, AttemptEnd
 from jobjar.attempts.verdict import Verdict
 
 
@@ -33,3 +36,19 @@ class LeftOff(Exception):
         super().__init__(outcome)
         self.outcome, self.message, self.after_s = outcome, message, after_s
         self.is_to_hold = is_to_hold
+
+
+def conclude_chunk(
+    queue: TaskQueue, name: str, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]
+) -> ChunkEnd:
+    """What follows: the chunk is over if every task has ended; else its rest goes back, for `after_s` seconds at least."""
+    rest = queue.ends_of_rest()
+    if not rest and end.outcome in (INTERRUPTED, SUCCEEDED):
+        return ChunkEnd(end._replace(outcome=SUCCEEDED, message=None), Verdict.complete(), name)
+    if end.outcome not in (INTERRUPTED, SUCCEEDED, LOST):
+        return ChunkEnd(end, Verdict.complete(), name)
+    now = disk_now()
+    at = max(queue.due(), now + after_s if after_s else 0.0)
+    if end.outcome == SUCCEEDED:  # only tasks that failed are left
+        end = end._replace(outcome=INTERRUPTED, message=f"{queue.tried_again} of its tasks are to be tried again")
+    return ChunkEnd(end, Verdict.give_back(at=at), with_range(name, min(rest), max(rest)))

@@ -25,6 +25,7 @@ from jobjar.batches.state import fails_fast
 from jobjar.errors import JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority
 from jobjar.job_file.patterns import fill_pattern
+from jobjar.job_file.request import lines_of_request
 from jobjar.layout import BatchPaths, Layout
 from jobjar.ledger.apply_tasks import are_lives
 from jobjar.shared_disk.contents import (
@@ -68,6 +69,8 @@ class Definition(NamedTuple):
     name: str
     category: str
     fails_fast: bool
+    # The `#JJ` lines of its chunks that say what a task asks for.
+    lines: str = ""
 
     def output_path(self, stream: str, index: int, attempt: int) -> str | None:
         """The path of the file for a stream of a task ("output", "error"), by the pattern that the array was given; None if it
@@ -148,6 +151,7 @@ def _read(layout: Layout, uid: str, _: tuple[int, int, int]) -> Definition:
         said.get("name", ""),
         said.get("category", ""),
         fails_fast(batch["keys"]),
+        lines_of_request(said.get("given") or {}),
     )
 
 

@@ -13,9 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 
 from jobjar.access.refusals import explain_error, explain_no_process
-from jobjar.arrays.chunk_end import Cause, ChunkEnd, LeftOff
+from jobjar.arrays.chunk_end import Cause, ChunkEnd, LeftOff, conclude_chunk
 from jobjar.arrays.definition import Definition
-from jobjar.arrays.indexes import Indexes, with_range
+from jobjar.arrays.indexes import Indexes
 from jobjar.arrays.orders import OrdersHeard
 from jobjar.arrays.sharing import HELD_S, count_to_give, share
 from jobjar.arrays.task_log import TaskLog
@@ -47,8 +47,9 @@ from jobjar.journal.entries import warned_entry
 from jobjar.ledger.ask_arrays import tasks_before
 from jobjar.ledger.fold import fold_journals
 from jobjar.processes.children import Ended, Waiter, reap_strays
-from jobjar.processes.ending import end_session, end_waited
+from jobjar.processes.ending import steps_to_end_session, steps_to_end_waited
 from jobjar.processes.starting import CannotStart, StillBusy
+from jobjar.processes.waits import Listen, Steps
 from jobjar.shared_disk.files import is_gone
 from jobjar.shared_disk.regular import UnfitFile
 from jobjar.shared_disk.trees import Kept
@@ -63,7 +64,7 @@ _FIRST_CLAIM = 2
 
 
 class ChunkRun:
-    """One attempt of a chunk."""
+    """One attempt of a chunk. `has_free_slot`: its worker runs other jobs too, and this says whether it could run one more."""
 
     def __init__(
         self,
@@ -73,6 +74,7 @@ class ChunkRun:
         wanted: Indexes,
         watch: Watch,
         refused: WhileRefused,
+        has_free_slot: Callable[[], bool] | None = None,
     ) -> None:
         self._workplaces, self._claimer = workplaces, workplaces.claimer
         self.job = job
@@ -80,6 +82,7 @@ class ChunkRun:
         self._wanted = wanted
         self._watch = watch
         self._refused = refused
+        self._has_free_slot = has_free_slot
         self._log = TaskLog(self._claimer, job, definition.uid)
         settings = self._claimer.jar.settings
         self._retries = settings.retries if definition.retries is None else definition.retries
@@ -99,13 +102,14 @@ class ChunkRun:
         self._memory_kib = 0
         self.has_failed = False  # one of its tasks, for good
 
-    def run(self, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> ChunkEnd:
-        """Run the tasks. `may_go_on` says, between tasks, whether the worker may begin another. Raises CannotUseJar, LedgerError:
-        nothing was run then."""
+    def run(self, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> Steps[ChunkEnd]:
+        """Run the tasks, in steps. `may_go_on` says, between tasks, whether the worker may begin another. Raises CannotUseJar,
+        LedgerError: nothing was run then."""
         job = self.job
         self._look_back()
         try:
-            workplace = self._workplaces.make_alone(job._replace(pipes_output=False))
+            make = self._workplaces.make_alone if self._has_free_slot is None else self._workplaces.make
+            workplace = make(job._replace(pipes_output=False))
         except OSError as error:
             raise CannotUseJar(
                 action="make a scratch directory or output file in",
@@ -114,9 +118,12 @@ class ChunkRun:
             ) from error
         started, left_off = time.monotonic(), None
         try:
-            self._run_all(workplace, disk_now, may_go_on)
+            yield from self._run_all(workplace, disk_now, may_go_on)
         except LeftOff as reason:
             left_off = reason
+        except BaseException:
+            self._workplaces.clear(workplace, reusable=False)
+            raise
         if self._is_lost() or (left_off is not None and left_off.outcome == LOST):
             self._log.drop()
         if self._log.end_of_output:
@@ -139,7 +146,8 @@ class ChunkRun:
             end = end._replace(outcome=INTERRUPTED, message="the ends of its tasks cannot be journaled")
         if left_off is not None and left_off.is_to_hold:
             return ChunkEnd(end, Verdict.hold(str(left_off.message)), self.job.name)
-        return self._conclude(end, 0.0 if left_off is None else left_off.after_s, disk_now)
+        after_s = 0.0 if left_off is None else left_off.after_s
+        return conclude_chunk(self._queue, self.job.name, end, after_s, disk_now)
 
     def _look_back(self) -> None:
         """Find out what earlier attempts did, and which tasks were cancelled. There is none before the first attempt of a chunk
@@ -155,7 +163,9 @@ class ChunkRun:
 
     # The loop
 
-    def _run_all(self, workplace: Workplace, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> None:
+    def _run_all(
+        self, workplace: Workplace, disk_now: Callable[[], float], may_go_on: Callable[[], bool]
+    ) -> Steps[None]:
         try:
             world = World(self._workplaces, self.job, self._array, self._wanted, workplace)
         except (UnfitFile, FileNotFoundError) as error:
@@ -167,7 +177,7 @@ class ChunkRun:
         try:
             self._cancel_tasks(workplace)
             while (index := self._queue.take_next(disk_now)) is not None:
-                self._run_task(index, workplace, world, disk_now)
+                yield from self._run_task(index, workplace, world, disk_now)
                 if self._log.is_due():
                     self._flush(workplace)
                 if time.monotonic() >= look_at:
@@ -211,7 +221,9 @@ class ChunkRun:
         count = self._queue.not_begun if is_last else count_to_give(self._queue.not_begun, is_running)
         if not count or (not is_last and time.monotonic() - self._began < HELD_S):
             return
-        if not is_last and find_idle(self._claimer, self.job.category, disk_now(), self._time.needed_s) is None:
+        is_room_here = self._has_free_slot is not None and self._has_free_slot()
+        is_wanted = is_last or is_room_here
+        if not is_wanted and find_idle(self._claimer, self.job.category, disk_now(), self._time.needed_s) is None:
             return
         if is_running:
             self._flush_before_waiting(workplace)
@@ -219,7 +231,9 @@ class ChunkRun:
             self._flush(workplace)
         kept, given = self._queue.split(count)
         try:
-            self.job = share(self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused)
+            self.job = share(
+                self._claimer, self.job, (kept[0], kept[-1]), (given[0], given[-1]), self._refused, self._array.lines
+            )
         except FileNotFoundError:
             return  # it was taken back: the watch or the end of the attempt notices
         except OSError as error:
@@ -249,7 +263,7 @@ class ChunkRun:
 
     # A task
 
-    def _run_task(self, index: int, workplace: Workplace, world: World, disk_now: Callable[[], float]) -> None:
+    def _run_task(self, index: int, workplace: Workplace, world: World, disk_now: Callable[[], float]) -> Steps[None]:
         started = time.monotonic()
         message: str | None = None
         ended: Ended | None
@@ -266,10 +280,11 @@ class ChunkRun:
         cause: Cause | None = None
         leftovers = False
         if pid:
-            cause, ended = self._wait(index, pid, started, workplace, disk_now)
-            if cause is None and ended.exit_status != 0 and (told := look_whether_told(self.job, ended, self._watch)):
-                cause = Cause(told)
-            leftovers = self._end_leftovers(pid, index)
+            cause, ended = yield from self._wait(index, pid, started, workplace, disk_now)
+            if cause is None and ended.exit_status != 0:
+                told = yield from look_whether_told(self.job, ended, self._watch)
+                cause = Cause(told) if told else None
+            leftovers = yield from self._end_leftovers(pid, index)
         world.finish_output()
         message = world.take_note(index) if message is None else message
         if cause is not None and cause.outcome in (INTERRUPTED, LOST):
@@ -290,22 +305,22 @@ class ChunkRun:
         """Note what could not be removed of the directory of a task; the chunk gets a warning."""
         self._warnings += map(str, kept[: max(0, _MOST_WARNINGS - len(self._warnings))])
 
-    def _end_leftovers(self, pid: int, index: int) -> bool:
+    def _end_leftovers(self, pid: int, index: int) -> Steps[bool]:
         """End what a task left in its session. Returns whether a process is left that may still write where the task did."""
         if not reap_strays():
             return False
-        if end_session(pid, self._claimer.jar.settings.grace_time_s):
+        if (yield from steps_to_end_session(pid, self._claimer.jar.settings.grace_time_s)):
             self._refused.warn(f"{self._array.uid}[{index}] left background processes, which were ended")
         self._has_leftovers = reap_strays()
         return self._has_leftovers
 
     def _wait(
         self, index: int, pid: int, started: float, workplace: Workplace, disk_now: Callable[[], float]
-    ) -> tuple[Cause | None, Ended]:
+    ) -> Steps[tuple[Cause | None, Ended]]:
         """Wait for a task's end. Returns why it was ended early (or None), and how it ended."""
         waiter = Waiter(pid)
         try:
-            ended = waiter.wait(_SHORT_S, [])
+            ended: Ended | None = yield Listen(waiter, _SHORT_S, hears_orders=False)
             if ended is not None:
                 return None, ended
             self._flush_before_waiting(workplace)
@@ -315,7 +330,7 @@ class ChunkRun:
                 timeout_s = self._watch.interval_s
                 if deadline is not None:
                     timeout_s = min(timeout_s, (deadline if warn_at is None else warn_at) - time.monotonic())
-                ended = waiter.wait(timeout_s, self._watch.descriptors())
+                ended = yield Listen(waiter, timeout_s)
                 if ended is not None:
                     return None, ended
                 cause = self._find_cause(index, deadline)
@@ -323,7 +338,7 @@ class ChunkRun:
                     send_warning(self._array.given, waiter.pid)
                     warn_at = None
                 if cause is not None:
-                    return cause, end_waited(waiter, self._claimer.jar.settings.grace_time_s)
+                    return cause, (yield from steps_to_end_waited(waiter, self._claimer.jar.settings.grace_time_s))
                 self._share_rest(workplace, disk_now, is_running=True)
         finally:
             waiter.close()
@@ -382,21 +397,3 @@ class ChunkRun:
 
     def _may_be_retried(self, outcome: str, ended: Ended | None) -> bool:
         return ended is None or may_be_retried(self._array.given, outcome, ended.exit_status, ended.signal)
-
-    # The end
-
-    def _conclude(self, end: AttemptEnd, after_s: float, disk_now: Callable[[], float]) -> ChunkEnd:
-        """What follows: the chunk is over if every task has ended; else its rest goes back."""
-        rest = self._queue.ends_of_rest()
-        if not rest and end.outcome in (INTERRUPTED, SUCCEEDED):
-            return ChunkEnd(end._replace(outcome=SUCCEEDED, message=None), Verdict.complete(), self.job.name)
-        if end.outcome not in (INTERRUPTED, SUCCEEDED, LOST):
-            return ChunkEnd(end, Verdict.complete(), self.job.name)
-        name = with_range(self.job.name, min(rest), max(rest))
-        now = disk_now()
-        at = max(self._queue.due(), now + after_s if after_s else 0.0)
-        if end.outcome == SUCCEEDED:  # only tasks that failed are left
-            end = end._replace(
-                outcome=INTERRUPTED, message=f"{self._queue.tried_again} of its tasks are to be tried again"
-            )
-        return ChunkEnd(end, Verdict.give_back(at=at), name)

@@ -60,9 +60,14 @@ def count_to_give(left: int, is_running: bool) -> int:
 
 
 def share(
-    claimer: Claimer, job: ClaimedJob, kept: tuple[int, int], given: tuple[int, int], refused: WhileRefused
+    claimer: Claimer,
+    job: ClaimedJob,
+    kept: tuple[int, int],
+    given: tuple[int, int],
+    refused: WhileRefused,
+    lines: str = "",
 ) -> ClaimedJob:
-    """Keep a range of a held chunk, and give another away. Returns the job as it is held now.
+    """Keep a range of a held chunk, and give another away, with `#JJ` lines. Returns the job as it is held now.
 
     Raises FileNotFoundError if the chunk was taken back, OSError: nothing was given away then.
     """
@@ -76,7 +81,7 @@ def share(
     try:
         descriptor = create_anew(prepared, 0o600, os.O_RDWR)
         try:
-            write_all(descriptor, chunk_script(str(job.batch), job.seed or 0))
+            write_all(descriptor, chunk_script(str(job.batch), job.seed or 0, lines))
             os.fchmod(descriptor, 0o770 if jar.is_for_group else 0o700)
             os.fsync(descriptor)
         finally:

@@ -23,6 +23,7 @@ from jobjar.job_file.given import format_begin
 from jobjar.job_file.header import refuse_misplaced
 from jobjar.job_file.names import check_identifier, new_id
 from jobjar.job_file.prerequisites import AFTER_EACH, KINDS, TASKS, Meant, lines_of_chunk
+from jobjar.job_file.request import lines_of_request
 from jobjar.meter import SILENT, Meter
 from jobjar.shared_disk.regular import read_given
 from jobjar.stages.submit import Submission
@@ -168,5 +169,6 @@ def make_chunk(
     index, `lines` further `#JJ` lines, `awaited` what it waits for."""
     lines += lines_of_chunk(awaited, part)
     identifier = "{}+{}-{}".format(known.get("name", ""), *part)
+    lines += lines_of_request(known.get("given") or {})
     category, priority = known.get("category", ""), known.get("priority", 0)
     return Submission(None, None, priority, category, identifier, {}, chunk_script(uid, life, lines), is_chunk=True)

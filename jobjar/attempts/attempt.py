@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from jobjar.access.refusals import Refusals
+from jobjar.attempts.capacity import Offer, Room, Share
 from jobjar.attempts.closed_batches import ClosedBatches
 from jobjar.attempts.limits import Token
 from jobjar.attempts.proposals import Proposals
 from jobjar.attempts.put_off import PassedOver
 from jobjar.attempts.spread import ClaimingWorkers
 from jobjar.attempts.tokens import Tokens
+from jobjar.attempts.waiting import Waiting
 from jobjar.jar import Jar
 from jobjar.journal.entries import About
 from jobjar.journal.read import Entry
@@ -48,7 +50,9 @@ RETRIED_OUTCOMES = (FAILED, TIMED_OUT)
 class Claimer:
     """A worker as it claims jobs: its id and paths, and the categories that it asks, in order ('' is uncategorized)."""
 
-    def __init__(self, jar: Jar, worker_id: str, paths: WorkerPaths, categories: Sequence[str]) -> None:
+    def __init__(
+        self, jar: Jar, worker_id: str, paths: WorkerPaths, categories: Sequence[str], offer: Offer | None = None
+    ) -> None:
         self.jar = jar
         self.worker_id = worker_id
         self.paths = paths
@@ -69,6 +73,9 @@ class Claimer:
         # Whether the last claim stopped before it had tried all candidates, so that its worker can look at its orders.
         self.has_more = False
         self.proposals = Proposals()
+        # What the worker has for its jobs, and the jobs that wait until there is enough.
+        self.room = Room(offer or Offer())
+        self.waiting = Waiting(jar.settings.pass_over_s)
         self.passed_over = PassedOver(jar.settings.poll_time_s)
         self.tokens = Tokens(jar, paths.name, worker_id)
         self.closed_batches = ClosedBatches(self.tokens)
@@ -109,6 +116,8 @@ class ClaimedJob(NamedTuple):
     description: Description | None = None
     # What it was given beside its attributes above.
     given: Given | None = None
+    # What it has of its worker; None if neither said anything of that.
+    share: Share | None = None
 
 
 def about_attempt(claimer: Claimer, job: ClaimedJob) -> About:

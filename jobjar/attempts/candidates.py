@@ -15,11 +15,13 @@ import time
 from functools import partial
 
 from jobjar.attempts.attempt import Claimer
+from jobjar.attempts.fitting import find_candidates
 from jobjar.attempts.spread import spread
 from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.jar import Jar
 from jobjar.job_file.names import oddity_in_name
-from jobjar.ledger.ask_claiming import Candidate, aborted_batches, claim_candidates, throttled_batches
+from jobjar.ledger.ask_claiming import Candidate
+from jobjar.ledger.ask_closed import aborted_batches, throttled_batches
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.due import has_due
 from jobjar.ledger.fail_fast import batches_to_stop
@@ -79,7 +81,8 @@ def _next_untaken(claimer: Claimer, now: float) -> Candidate | None:
 
     def may_be_tried(candidate: Candidate) -> bool:
         return (
-            candidate.category not in passed_over.categories
+            claimer.room.fits(candidate.request)
+            and candidate.category not in passed_over.categories
             and not claimer.tokens.is_used_up(candidate.category, candidate.batch)
             and not claimer.closed_batches.has(candidate.category, candidate.batch, now)
             and not (passed_over.jobs and _is_passed_over(claimer, candidate.place, candidate.category, now))
@@ -148,8 +151,10 @@ def renew(claimer: Claimer, now: float, everything: bool = False, patience_s: fl
                 closed = claimer.closed_batches.find(category, now)
                 limit = wanted - len(candidates)
                 passed = partial(_is_passed_over, claimer, category=category, now=now) if passed_over.jobs else None
-                time_left = () if claimer.time_left is None else claimer.time_left.left_and_fits()
-                candidates += claim_candidates(connection, category, now, limit, closed, passed, *time_left)
+                some, is_kept = find_candidates(claimer, connection, category, now, limit, closed, passed)
+                candidates += some
+                if is_kept:
+                    break
     proposals.renew(spread(candidates, workers, claimer.paths.name, now), _max_age_s(claimer))
 
 

@@ -42,12 +42,15 @@ class NotYet(Exception):
         self.found = found
 
 
-def refuse_early(given: Given, candidate: Candidate, uid: str, found: Entry | None, now: float) -> None:
-    """Raise NotYet if a job may not begin yet, or if a person put it there to be held. `now` is the disk's time.
+def refuse_early(
+    claimer: Claimer, given: Given, candidate: Candidate, uid: str, found: Entry | None, now: float
+) -> None:
+    """Raise NotYet if a job may not begin yet, does not fit here now, or if a person put it there to be held. `now` is the disk's
+    time.
 
     A job is held once: one that was moved before has been released since."""
     is_to_hold = is_held_once(candidate) and (given.hold or bool(prerequisites_in((found or {}).get("given", {}))))
-    if given.begin_at > now or is_to_hold:
+    if given.begin_at > now or is_to_hold or not claimer.room.fits(given.request):
         raise NotYet(given, is_to_hold, uid, found)
 
 

@@ -10,6 +10,7 @@ import os
 from collections.abc import Mapping
 
 from jobjar.attempts.attempt import ClaimedJob, Claimer
+from jobjar.attempts.capacity import Share
 from jobjar.host import node_name
 from jobjar.job_file.given import Given
 
@@ -44,7 +45,20 @@ def environment_of_attempt(of_worker: Mapping[bytes, bytes], job: ClaimedJob, di
         b"JJ_CATEGORY": encode(job.category),
         b"JJ_ATTEMPT": b"%d" % job.attempt,
         b"JJ_SUBMITTER": encode(job.submitter),
+        **({} if job.share is None else _variables_of_share(job.share, of_worker)),
     }
+
+
+def _variables_of_share(share: Share, of_worker: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The variables that say what a job has of its worker, in words that libraries understand."""
+    cores = b"%d" % share.cores
+    found = {b"JJ_CORES": cores, b"JJ_MEMORY": b"%d" % share.memory_bytes if share.memory_bytes else b""}
+    if b"OMP_NUM_THREADS" not in of_worker:
+        found[b"OMP_NUM_THREADS"] = cores
+    if share.gpus is not None:
+        for name in (b"JJ_GPUS", b"CUDA_VISIBLE_DEVICES", b"ROCR_VISIBLE_DEVICES"):
+            found[name] = os.fsencode(",".join(share.gpus))
+    return found
 
 
 def add_given(environment: Mapping[bytes, bytes], given: Given) -> dict[bytes, bytes]:

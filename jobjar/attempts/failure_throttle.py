@@ -24,7 +24,7 @@ from jobjar.attempts.attempt import (
 from jobjar.errors import BadAttribute, LedgerError
 from jobjar.job_file.attributes import HEADER_BYTES, read_description
 from jobjar.journal.entries import throttle_entry
-from jobjar.ledger.ask_claiming import ThrottleRow, newest_ends, throttle_of
+from jobjar.ledger.ask_closed import ThrottleRow, newest_ends, throttle_of
 from jobjar.ledger.fold import fold_journal, fold_journals
 from jobjar.shared_disk.files import read_file
 

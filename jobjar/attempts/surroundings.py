@@ -18,9 +18,6 @@ from jobjar.journal.entries import files_entry, warned_late_entry
 from jobjar.journal.read import Entry
 from jobjar.shared_disk.creating import open_directory
 
-# Runs $2 with the rest as its words, in the directory $1.
-_SHELL_TEXT = 'cd -- "$1" || exit 126; shift\nexec "$@"\n'
-
 
 class Surroundings:
     """The surroundings of one attempt. Raises CannotStart with the reason if the job asks for what is not here, OSError while a
@@ -79,16 +76,6 @@ class Surroundings:
     def remove(self) -> None:
         """Remove the files that were made for an attempt in which nothing was run."""
         self._files.remove()
-
-
-def in_shell(
-    job: ClaimedJob, scratch: str, environment: dict[bytes, bytes], around: Surroundings | None
-) -> tuple[str, tuple[str, ...], dict[bytes, bytes]]:
-    """How to run a plain job by lines of sh, for a worker whose own directory has to stay: the lines, their words, and the
-    environment. Without surroundings the job runs in the directory `scratch`."""
-    if around is None or job.given is None:
-        return _SHELL_TEXT, (scratch, job.path), environment
-    return _SHELL_TEXT, (job.given.dir or scratch, job.path, *around.arguments), around.environment
 
 
 def name_of_job(job: ClaimedJob) -> str:

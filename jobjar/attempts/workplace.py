@@ -280,8 +280,9 @@ class Workplace:
 class Workplaces:
     """A worker's workplaces: one for a job that runs alone, and one for each of several jobs that overlap."""
 
-    def __init__(self, claimer: Claimer) -> None:
+    def __init__(self, claimer: Claimer, slots: int = 1) -> None:
         self.claimer = claimer
+        self._most_spares = max(_MOST_SPARES, slots)
         self._stays = Stays(claimer)
         self._alone = Workplace(claimer.paths, self._stays)
         self._overlapped: list[Workplace] = []
@@ -310,7 +311,7 @@ class Workplaces:
         """Clear an attempt's workplace. Returns its output file's name, or None if nothing was written. `reusable` says that no
         process of the attempt may still write."""
         output_file = workplace.clear(reusable)
-        if sum(not other.is_used for other in self._overlapped) > _MOST_SPARES:
+        if sum(not other.is_used for other in self._overlapped) > self._most_spares:
             workplace.discard_spares()
             self._overlapped.remove(workplace)
         return output_file

@@ -18,6 +18,7 @@ from jobjar.errors import BadSubmitFile, JarError
 from jobjar.fetching.origins import local_path
 from jobjar.job_file.attributes import ATTRIBUTES
 from jobjar.job_file.description import KEYS, LISTS
+from jobjar.job_file.given import GIVEN
 from jobjar.job_file.names import check_category, parse_priority
 from jobjar.job_file.seeds import parse_seeds
 from jobjar.settings.parsers import parse_flag
@@ -34,6 +35,7 @@ OWN_KEYS: dict[str, Callable[[str], Any]] = {
     "seeds": parse_seeds,
     FAIL_FAST: parse_flag,
     **{name: parse for name, (_, parse) in ATTRIBUTES.items()},
+    **{name: GIVEN[name] for name in ("cores", "memory", "gpus", "resource")},
 }
 # Keys in a job's file that Job Jar writes itself, so that a submit file cannot have them.
 _WRITTEN_HERE = ("described", "batch", "seed")

@@ -22,7 +22,7 @@ from jobjar.attempts.attempt import (
     about_attempt,
 )
 from jobjar.attempts.stays import journal_late
-from jobjar.attempts.surroundings import Surroundings, in_shell
+from jobjar.attempts.surroundings import Surroundings
 from jobjar.attempts.verdict import Verdict
 from jobjar.attempts.warning import warning_time
 from jobjar.attempts.workplace import Workplace
@@ -40,15 +40,16 @@ from jobjar.described.stage_out import (
     run_stage_out,
     warn_of_nothing,
 )
-from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Command, Cut, StageFailed, Steps, Turn
+from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Attempt, Cut, Program, StageFailed, Steps, Turn
 from jobjar.described.store import Refused, count_refusals, delay_after, keep_published, store_outputs
+from jobjar.described.way import Way
 from jobjar.job_file.description import storage_category
 from jobjar.journal.entries import started_entry
 from jobjar.journal.read import Entry
 from jobjar.processes.children import Ended
 from jobjar.processes.ending import end_rest
 from jobjar.processes.exit_status import NOT_RUNNABLE_STATUS
-from jobjar.processes.starting import CannotStart, is_open_for_writing
+from jobjar.processes.starting import CannotStart, StillBusy, is_open_for_writing
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.underway import (
     OUTPUT,
@@ -70,22 +71,17 @@ from jobjar.shared_disk.trees import remove_tree
 from jobjar.stages import run
 
 
-class Lifecycle:
-    """One job's way. The overlap sets `is_alone`: no process is left that a command of the job started."""
+class Lifecycle(Way):
+    """The way of a plain or a described job."""
 
     def __init__(self, services: Services, job: ClaimedJob) -> None:
         self._services = services
         self.job = job
-        self.is_alone = True
-        # The process id and start time of the job's main process, once it was started.
-        self.pid: int | None = None
-        self.pid_started: float | None = None
         self._workplaces = services.workplaces
         self._layout = services.claimer.jar.layout
         self._workplace: Workplace | None = None
-        # A plain job's surroundings, and when it gets a signal before its time limit.
+        # A plain job's surroundings.
         self._around: Surroundings | None = None
-        self.warn_at: float | None = None
         self._is_start_journaled = False
         # Its commands have run, or it stores what an earlier attempt published; its end is journaled; a new attempt polls on.
         self._has_begun = self._has_ended = self._goes_on = False
@@ -94,30 +90,23 @@ class Lifecycle:
         # The directory of the job's state.json, and the state of a job that was submitted elsewhere and is polled.
         self._state_directory: str | None = None
         self._polled_state: State | None = None
-        self.attempt: Attempt | None = None
-        self.is_storing = False
-        # Why the attempt is cut, where the cause alone does not say it.
-        self.cut_message: str | None = None
         if job.kind == DESCRIBED:
             self.attempt = Attempt(services.claimer, job, self._workplaces.environment, services.disk_now, services.log)
-        self.monitor = Monitor(services.claimer, job) if self.attempt is None else self.attempt.monitor
+        self.monitor: Monitor = Monitor(services.claimer, job) if self.attempt is None else self.attempt.monitor
         self._own_directory = attempt_directory(self._layout, job.uid, job.attempt, services.claimer.worker_id)
 
     @property
     def deadline(self) -> float | None:
-        """When the current step reaches the job's time limit, in seconds of the monotonic clock; None without a limit."""
         return self._deadline if self.attempt is None else self.attempt.deadline
 
     @property
     def output(self) -> int:
-        """The descriptor of the file that the job's commands write to."""
         workplace = self._workplace if self.attempt is None else self.attempt.workplace
         assert workplace is not None
         return workplace.job_output if self._around is None or self._around.output < 0 else self._around.output
 
     @property
     def has_entries(self) -> bool:
-        """Whether entries about this attempt (phases, variables) are not journaled yet."""
         return bool(self.monitor.entries) or (self.attempt is not None and bool(self.attempt.entries))
 
     def steps(self) -> Steps[None]:
@@ -139,7 +128,6 @@ class Lifecycle:
         return self._has_begun
 
     def take_entries(self, is_running: bool) -> list[Entry]:
-        """Take the entries to be journaled while the attempt goes on. `is_running`: its main process runs."""
         entries: list[Entry] = []
         if is_running and not self._is_start_journaled:
             self._is_start_journaled = True
@@ -151,7 +139,6 @@ class Lifecycle:
         return entries + self.monitor.take_entries()
 
     def note_variables(self) -> None:
-        """Note the monitored variables that the job has set so far. Raises OSError."""
         workplace = self._workplace if self.attempt is None else self.attempt.workplace
         if workplace is None:
             self.monitor.next_look = None
@@ -172,8 +159,8 @@ class Lifecycle:
             self._deadline = started + job.time_limit_s if job.time_limit_s else None
             self.monitor.schedule_look()
             self.warn_at = warning_time(job.given, job.time_limit_s, started)
-            error = -1 if self._around is None else self._around.error
-            ended: Ended = yield Command(*in_shell(job, workplace.directory, environment, self._around), error=error)
+            around = self._around
+            ended: Ended = yield Program(lambda: run.start_plain(job, workplace, environment, around, 0.0))
             end = run.end_of_process(ended, None, job, time.monotonic() - started)
             if end.exit_status == NOT_RUNNABLE_STATUS and is_open_for_writing(job.path):
                 end = run.end_of_refusal(run.FILE_IS_BUSY)
@@ -181,6 +168,8 @@ class Lifecycle:
             end = run.end_of_process(cut.ended, cut.cause, job, time.monotonic() - started)
         except CannotStart as refusal:
             end = run.end_of_start(refusal, job)
+        except StillBusy:
+            end = run.end_of_refusal(run.FILE_IS_BUSY)
         except OSError as error:
             if self._workplace is None:
                 raise

@@ -1,46 +1,47 @@
-"""Overlap the stages of several jobs of a worker: while one runs, the next is staged in and the last is staged out.
+"""Have several jobs of a worker under way at once: as many run as it has slots, the next described one is staged in meanwhile,
+and the last one is staged out.
 
 The worker's own thread claims, journals, and starts and waits for processes. Other threads work on files only, and report to it.
-Each job is a generator (lifecycle.py) that yields what it waits for. This module waits for all of them at once. It writes journal
+Each job is a generator (way.py) that yields what it waits for. This module waits for all of them at once. It writes journal
 entries of attempts under way. A crash leaves what a crash of any worker leaves: jobs that a dead worker holds.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
 import select
 import signal
-import threading
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from typing import Any, Protocol
 
 from jobjar.access.refusals import explain_error, explain_no_process
 from jobjar.attempts.ahead import find_idle
-from jobjar.attempts.attempt import DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob, Watch
+from jobjar.attempts.attempt import CHUNK, DESCRIBED, INTERRUPTED, TIMED_OUT, ClaimedJob, Watch
 from jobjar.attempts.missing_file import hold_file, let_file_go
 from jobjar.attempts.warning import send_warning
 from jobjar.described.lifecycle import Lifecycle
 from jobjar.described.services import Services
-from jobjar.described.slots import Process, Slots, Task
-from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Pause, Turn, Work
-from jobjar.errors import CannotUseJar
+from jobjar.described.slots import SHORT_S, Process, Slots, Task
+from jobjar.described.steps import RUN, STAGE_IN, STAGE_OUT, Command, Cut, Program, Turn, Work
+from jobjar.described.way import Way
+from jobjar.errors import CannotUseJar, LedgerError
 from jobjar.liveness import session_processes, start_now
 from jobjar.processes.children import Ended, reap, reap_strays
 from jobjar.processes.ending import DOUBT_S, seems_ended_on_request, signal_session
-from jobjar.processes.starting import CannotStart, start_shell
+from jobjar.processes.starting import CannotStart, StillBusy, start_shell
+from jobjar.processes.threads import WorkThreads
+from jobjar.processes.waits import Listen, Pause
 
-# A step that ends sooner gets one journal entry: its end, which also holds the time of its beginning.
-_SHORT_S = 0.01
 _LONGEST_LOOK_S = 0.1
 # A worker spends at most this share of its time on asking for another job.
 _CLAIM_SHARE = 0.05
 
 
 class OverlapWatch(Watch, Protocol):
-    """What may end attempts early, for several at once."""
+    """What may end attempts early, for several at once. `is_woken`: `reason` read of something that may end another one."""
+
+    is_woken: bool
 
     def take_wake(self) -> bool:
         """Read what woke the worker. Returns whether it may be a reason to end a job."""
@@ -66,9 +67,18 @@ class Trouble(Protocol):
 
 
 class Overlap:
-    """The jobs that a worker has under way at once."""
+    """The jobs that a worker has under way at once. `make_way` makes the way of a chunk, which asks whether a slot is free.
+    `slots` are those of a worker that runs several jobs of any kind at once; with None it runs only described ones so."""
 
-    def __init__(self, services: Services, watch: OverlapWatch, more: MoreJobs, trouble: Trouble) -> None:
+    def __init__(
+        self,
+        services: Services,
+        watch: OverlapWatch,
+        more: MoreJobs,
+        trouble: Trouble,
+        make_way: Callable[[ClaimedJob, Callable[[], bool]], Way],
+        slots: int | None,
+    ) -> None:
         self._services = services
         self._claimer = services.claimer
         self._watch = watch
@@ -76,19 +86,21 @@ class Overlap:
         self._trouble = trouble
         self._settings = services.claimer.jar.settings
         self._journal = services.claimer.jar.journal
-        self._slots = Slots(self._settings)
+        self._make_way = make_way
+        self._runs_all = slots is not None
+        self._slots = Slots(self._settings, slots or self._settings.run_slots)
         self._jobs = self._slots.jobs
-        self._results: queue.SimpleQueue[tuple[object, Any, BaseException | None]] = queue.SimpleQueue()
-        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
+        self._threads = WorkThreads()
         self._next_claim = self._next_look = 0.0
+        # The last claim found nothing that may be taken while all run slots are taken.
+        self._was_refused_ahead = False
 
     def close(self) -> None:
-        os.close(self._reader)
-        os.close(self._writer)
+        self._threads.close()
 
     def run(self, job: ClaimedJob) -> ClaimedJob | None:
-        """Bring this job, and those that are claimed meanwhile, to their ends. Returns a plain job that was claimed after
-        all others had ended, because it needs no overlap; else None."""
+        """Bring this job, and those that are claimed meanwhile, to their ends. Returns a job that was claimed after all others
+        had ended and needs no overlap; else None."""
         self._next_claim = 0.0
         self._next_look = time.monotonic() + self._watch.interval_s
         self._take(job)
@@ -116,26 +128,38 @@ class Overlap:
                         again = True
 
     def _claim(self) -> ClaimedJob | None:
-        while self._slots.may_claim() and time.monotonic() >= self._next_claim:
+        while self._slots.may_claim() and time.monotonic() >= self._when_to_claim():
             started = time.monotonic()
             if started >= self._next_look and self._jobs:
                 return None  # kill requests and the time limits of the others come first
-            job = self._more.claim({task.job.path for task in self._jobs}, self._slots.is_next_ahead())
+            is_ahead = self._slots.is_next_ahead()
+            if self._claimer.room.keep({task.job.uid for task in self._jobs}):
+                self._claimer.proposals.stale_at = 0.0  # others may fit now
+            job = self._more.claim({task.job.path for task in self._jobs}, is_ahead)
+            self._was_refused_ahead = is_ahead and job is None
             if job is None:
                 took_s = time.monotonic() - started
                 self._next_claim = time.monotonic() + max(self._watch.interval_s, took_s / _CLAIM_SHARE)
                 return None
-            if not self._jobs and job.kind != DESCRIBED:
+            if not self._jobs and job.kind != DESCRIBED and not self._runs_all:
                 return job
             self._take(job)
             self._give_turns()
         return None
 
+    def _when_to_claim(self) -> float:
+        """When to ask for another job. What may not be taken ahead may be taken as soon as a run slot is free."""
+        return 0.0 if self._was_refused_ahead and not self._slots.is_next_ahead() else self._next_claim
+
+    def _has_free_slot(self) -> bool:
+        return not self._slots.is_next_ahead()
+
     # One job
 
     def _take(self, job: ClaimedJob) -> None:
         hold_file(self._claimer, job)
-        task = Task(Lifecycle(self._services, job))
+        is_chunk = job.kind == CHUNK
+        task = Task(self._make_way(job, self._has_free_slot) if is_chunk else Lifecycle(self._services, job))
         self._jobs.append(task)
         self._go_on(task, None)
 
@@ -151,7 +175,7 @@ class Overlap:
                 self._jobs.remove(task)
                 let_file_go(self._claimer, task.job)
                 return
-            except (CannotUseJar, OSError, ImportError) as refusal:
+            except (CannotUseJar, LedgerError, OSError, ImportError) as refusal:
                 self._jobs.remove(task)
                 if isinstance(refusal, ImportError):
                     why = self._trouble.note_unfit(refusal)
@@ -173,11 +197,14 @@ class Overlap:
                 error = Cut(task.cause)
                 continue
             if isinstance(wait, Work):
-                self._begin_work(task, wait)
-            elif isinstance(wait, Command):
+                task.work = self._threads.begin(wait.action)
+            elif isinstance(wait, Command | Program):
                 try:
                     self._begin_command(task, wait)
-                except CannotStart as refusal:
+                except (CannotStart, StillBusy) as refusal:
+                    if isinstance(wait, Program) or isinstance(refusal, StillBusy):
+                        error = refusal
+                        continue
                     answer = Ended(refusal.status, None, 0.0, 0.0, 0)
                     continue
                 except OSError as refusal:
@@ -185,30 +212,19 @@ class Overlap:
                     continue
             return
 
-    def _begin_command(self, task: Task, command: Command) -> None:
-        output = task.lifecycle.output
-        pid, started = start_now(
-            lambda: start_shell(command.text, command.words, output, command.environment, command.error)
-        )
+    def _begin_command(self, task: Task, command: Command | Program) -> None:
+        def start() -> int:
+            if isinstance(command, Program):
+                return command.start()
+            output = task.lifecycle.output
+            return start_shell(command.text, command.words, output, command.environment, command.error)
+
+        pid, started = start_now(start)
         task.process = Process(pid)
         if task.slot == RUN and task.lifecycle.pid is None:
             task.lifecycle.pid, task.lifecycle.pid_started = pid, started
         if not self._slots.may_claim():
             self._watch.after_start()
-
-    def _begin_work(self, task: Task, work: Work) -> None:
-        mark = task.work = object()
-
-        def do() -> None:
-            try:
-                result: tuple[object, Any, BaseException | None] = (mark, work.action(), None)
-            except BaseException as error:
-                result = (mark, None, error)
-            self._results.put(result)
-            with contextlib.suppress(BlockingIOError):  # the pipe is full, so it wakes the reader anyway
-                os.write(self._writer, b".")
-
-        threading.Thread(target=do, daemon=True).start()
 
     def _cut(self, task: Task, cause: str) -> None:
         """End a job now. Does nothing for a job that is being ended already."""
@@ -242,32 +258,39 @@ class Overlap:
         orders = set(self._watch.descriptors())
         may_claim = self._slots.may_claim()
         arrivals = set(self._more.descriptors()) if may_claim else set()
-        for descriptor in (self._reader, *orders, *arrivals):
+        for descriptor in (self._threads.reader, *orders, *arrivals):
             poll.register(descriptor, select.POLLIN)
-        processes = {task.process.pidfd: task for task in self._jobs if task.process is not None}
-        for descriptor, task in processes.items():
-            assert task.process is not None
-            if descriptor >= 0 and task.process.ended is None:
-                poll.register(descriptor, select.POLLIN)
-        timeout_s = self._next_due(may_claim) - time.monotonic()
+        for task in self._jobs:
+            if task.child >= 0:
+                poll.register(task.child, select.POLLIN)
+        timeout_s = 0.0 if self._watch.is_woken else self._next_due(may_claim) - time.monotonic()
         ready = {descriptor for descriptor, _ in poll.poll(max(0.0, timeout_s) * 1000 + 1)}
         if arrivals & ready and self._more.has_arrived():
             self._next_claim = 0.0
-        if self._reader in ready:
+        if self._threads.reader in ready:
             self._take_results()
         now = time.monotonic()
+        is_woken = (self._watch.is_woken or bool(orders & ready)) and self._watch.take_wake()
         for task in list(self._jobs):
             process = task.process
-            if process is not None and (process.pidfd in ready or now >= process.look_at):
+            if isinstance(task.wait, Listen):
+                self._listen(task, task.wait, ready, now, is_woken)
+            elif process is not None and (process.pidfd in ready or now >= process.look_at):
                 self._look_at_process(task, process)
-        if (orders & ready and self._watch.take_wake()) or now >= self._next_look:
+        if is_woken or now >= self._next_look:
             self._next_look = now + self._watch.interval_s
             for task in list(self._jobs):
-                cause = self._watch.reason(task.job)
+                cause = None if task.hears_orders else self._watch.reason(task.job)
                 if cause is not None:
                     self._cut(task, cause)
             self._give_back_ahead(now)
         self._do_what_is_due(time.monotonic())
+
+    def _listen(self, task: Task, wait: Listen, ready: set[int], now: float, is_woken: bool) -> None:
+        """Go on with a job if what it listens for has come."""
+        has_ended = task.child >= 0 and task.child in ready
+        if has_ended or (is_woken and wait.hears_orders) or now >= task.listens_until(wait):
+            self._go_on(task, None if wait.waiter is None else reap(wait.waiter.pid))
 
     def _give_back_ahead(self, now: float) -> None:
         """Give back jobs that wait here for a run slot while another worker is idle.
@@ -285,33 +308,18 @@ class Overlap:
                 self._cut(task, INTERRUPTED)
 
     def _next_due(self, may_claim: bool) -> float:
-        due = self._next_look
-        if may_claim:
-            due = min(due, self._next_claim)
-        for task in self._jobs:
-            if isinstance(task.wait, Pause):
-                due = min(due, task.since + task.wait.seconds)
-            if task.has_news:
-                due = min(due, task.since + _SHORT_S)
-            if task.process is not None:
-                due = min(due, task.process.look_at)
-            due = min(due, task.give_up_at)
-            deadline, next_look = task.lifecycle.deadline, task.lifecycle.monitor.next_look
-            if deadline is not None and task.cause is None:
-                due = min(due, deadline if task.lifecycle.warn_at is None else task.lifecycle.warn_at)
-            if next_look is not None:
-                due = min(due, next_look)
-        return due
+        due = min(self._next_look, self._when_to_claim()) if may_claim else self._next_look
+        return min(due, *(task.next_due() for task in self._jobs))
 
     def _do_what_is_due(self, now: float) -> None:
         for task in list(self._jobs):
             lifecycle, deadline, wait = task.lifecycle, task.lifecycle.deadline, task.wait
-            if lifecycle.monitor.is_due():
+            if lifecycle.monitor is not None and lifecycle.monitor.is_due():
                 with contextlib.suppress(OSError):  # read again at the attempt's end, which reports the error
                     lifecycle.note_variables()
                 if lifecycle.monitor.entries:
                     self._journal_state(task)
-            if task.has_news and now >= task.since + _SHORT_S:
+            if task.has_news and now >= task.since + SHORT_S:
                 self._journal_state(task)
             if lifecycle.warn_at is not None and now >= lifecycle.warn_at and task.process is not None:
                 lifecycle.warn_at = None
@@ -335,14 +343,12 @@ class Overlap:
         except OSError as error:
             # Recovery also finds the session by its environment, so the `started` entry may be lost. Variables are kept, to be
             # journaled later.
-            lifecycle.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
+            if lifecycle.monitor is not None:
+                lifecycle.monitor.entries += [entry for entry in entries if entry["entry"] == "variables"]
             self._services.log(f"the state of {task.job.name} could not be journaled: {error.strerror}")
 
     def _take_results(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.read(self._reader, 4096)
-        while not self._results.empty():
-            mark, result, error = self._results.get()
+        for mark, result, error in self._threads.take_results():
             for task in [task for task in self._jobs if task.work is mark]:
                 task.work = None
                 was_short = isinstance(task.wait, Work) and task.wait.is_short

@@ -10,7 +10,8 @@ import os
 import time
 from functools import partial
 
-from jobjar.described.steps import POLL, Attempt, Pause, StageFailed, Steps, Work, describe_ended
+from jobjar.described.steps import POLL, Attempt, StageFailed, Steps, Work, describe_ended
+from jobjar.processes.waits import Pause
 from jobjar.publishing.underway import State, write_state
 from jobjar.publishing.variables import POLLED, read_polling
 

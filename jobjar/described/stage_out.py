@@ -12,9 +12,10 @@ from functools import partial
 from typing import NamedTuple
 
 from jobjar.attempts.attempt import FAILED, SUCCEEDED, TIMED_OUT, AttemptEnd
-from jobjar.described.steps import STAGE_OUT, Attempt, Pause, StageFailed, Steps, Work
+from jobjar.described.steps import STAGE_OUT, Attempt, StageFailed, Steps, Work
 from jobjar.errors import BadOutput
 from jobjar.journal.entries import stored_entry
+from jobjar.processes.waits import Pause
 from jobjar.publishing.outputs import publish
 from jobjar.publishing.results import read_results
 from jobjar.publishing.underway import OUTPUT, State

@@ -1,7 +1,7 @@
 """An attempt of a described job: the kinds of steps that it waits for, and its pending journal entries.
 
 A stage (stage_in.py, run_command.py, poll.py, stage_out.py, store.py) is a generator. It yields what it waits for: the end of a
-`Command`, the result of a `Work` in another thread, its `Turn`, or a `Pause`. overlap.py waits for several attempts
+`Command` or `Program`, the result of a `Work` in another thread, its `Turn`, a `Pause`, or `Listen`. overlap.py waits for several
 at once, and sends each its answer. It raises `Cut` in an attempt that is to end early. Writes nothing itself.
 """
 
@@ -21,6 +21,7 @@ from jobjar.journal.read import Entry
 from jobjar.packages.install import Package
 from jobjar.processes.children import Ended
 from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS
+from jobjar.processes.waits import Listen, Pause
 from jobjar.publishing.monitor import Monitor
 
 # Phases of an attempt; STAGE_IN, RUN and STAGE_OUT have slots.
@@ -45,6 +46,12 @@ class Command(NamedTuple):
     error: int = -1
 
 
+class Program(NamedTuple):
+    """Run what `start` starts in a session of its own; it returns the process id. The answer is an `Ended`."""
+
+    start: Callable[[], int]
+
+
 class Work(NamedTuple):
     """Call `action` in a thread of its own; the answer is what it returns or raises. It may touch files, but no journal and no
     ledger. When the attempt is to end, work that `is_short` is waited for, other work for JJ_GRACE_TIME only; its calls of
@@ -60,13 +67,7 @@ class Turn(NamedTuple):
     slot: str
 
 
-class Pause(NamedTuple):
-    """Wait for some seconds."""
-
-    seconds: float
-
-
-Wait = Command | Work | Turn | Pause
+Wait = Command | Program | Work | Turn | Pause | Listen
 Steps = Generator[Wait, Any, T]
 
 

@@ -21,6 +21,7 @@ from jobjar.errors import BadAttribute, JarError
 from jobjar.job_file.names import check_category, check_identifier, check_priority, parse_priority
 from jobjar.job_file.patterns import check_pattern, explain_misfit
 from jobjar.job_file.prerequisites import KINDS, are_prerequisites
+from jobjar.job_file.request import CHECKS, PARSERS, class_of
 from jobjar.units import check_coming, parse_coming, parse_duration, parse_seconds
 
 Fields = dict[str, Any]
@@ -180,6 +181,7 @@ GIVEN: dict[str, Callable[[Any], Fields]] = {
     "arguments": _as("arguments", _words),
     "output": _as("output", _parse_output),
     "error": _as("error", _parse_output),
+    **PARSERS,
     "env": _as("env", _parse_environment),
     "env_all": _as("env_all", _parse_flag),
 }
@@ -211,8 +213,9 @@ def merge_given(first: Fields, then: Fields) -> Fields:
     for name in ("tags", *KINDS):
         if name in first and name in then:
             merged[name] = list(dict.fromkeys(first[name] + then[name]))
-    if "env" in first and "env" in then:
-        merged["env"] = {**first["env"], **then["env"]}
+    for name in ("env", "resources"):
+        if name in first and name in then:
+            merged[name] = {**first[name], **then[name]}
     for one, other in (("dir", "scratch"), ("scratch", "dir"), ("begin", "begin_at"), ("begin_at", "begin")):
         if one in then and other not in then:
             merged.pop(other, None)
@@ -337,6 +340,8 @@ class Given(NamedTuple):
     no_retry_on: str | None = None
     begin_at: float = 0.0
     hold: bool = False
+    # The class of what it asks for (job_file/request.py).
+    request: str = ""
 
 
 def _is_text(value: Any) -> bool:
@@ -363,6 +368,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "env": lambda value: isinstance(value, dict) and all(map(_is_text, (*value, *value.values()))) and "" not in value,
     "warn_signal": is_signal,
     "hold": lambda value: isinstance(value, bool),
+    **CHECKS,
     **dict.fromkeys(KINDS, are_prerequisites),
 }
 
@@ -378,7 +384,7 @@ def read_given(fields: Mapping[str, Any], where: str) -> Given:
     for name, fits in _CHECKS.items():
         if name in fields and not fits(fields[name]):
             raise BadAttribute(where=where, reason=f"{name} cannot be that", known=", ".join(GIVEN))
-    known = {name: fields[name] for name in Given._fields if name in fields}
+    known = {name: fields[name] for name in Given._fields if name in fields} | {"request": class_of(fields)}
     if "arguments" in known:
         known["arguments"] = tuple(known["arguments"])
     return Given(**known)

@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import Any
 
 from jobjar.job_file.names import priority_in_name
+from jobjar.job_file.request import class_of
 from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.layout import NOWHERE, category_of_place, name_in_place
@@ -53,7 +54,7 @@ _COMMON_KINDS = frozenset(["moved", "ended", "submitted", "started"])
 # The row of a move (ADD_MOVE in precedence.py).
 _MOVE_ROW = itemgetter("job", "number", "moved_at", "to", "from", "reason", "by")
 # The values of the other columns (precedence.py) that most jobs have.
-_DEFAULTS = (None, None, None, "", None, None, 0, None, None)
+_DEFAULTS = (None, None, None, "", None, None, 0, None, None, "")
 
 
 class _Chunk:
@@ -319,6 +320,7 @@ def _submission(uid: str, name: str, said: Entry, found_number: int) -> tuple[An
         found_number,
         said.get("file") if found_number else None,
         None if "given" not in said else given_text(said["given"]),
+        class_of(said["given"]) if "given" in said else "",
     )
 
 

@@ -37,6 +37,13 @@ class Candidate(NamedTuple):
     found_number: int | None = 0
     # What else it was given, as JSON (job_file/given.py).
     given: str | None = None
+    # The class of what it asks for (job_file/request.py).
+    request: str = ""
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """By this the jobs of a category are claimed."""
+        return (-self.priority, self.submitted_at is not None, self.submitted_at or 0.0, self.row)
 
     @property
     def was_submitted(self) -> bool:
@@ -54,7 +61,7 @@ IS_HELD = f"(state = 'limbo' AND held_reason NOT GLOB '{DEPENDENT_ON}*')"
 CANDIDATE_COLUMNS = (
     "id, uid, name, place, category, priority, submitter, submitted_at, "
     "retries, retry_delay_s, time_limit_s, move_number, moved_at, "
-    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number, given"
+    "coalesce((SELECT max(number) FROM attempt WHERE job_uid = job.uid), 0), kind, batch, seed, found_number, given, request"
 )
 # `+?`: a bare parameter in a comparison makes SQLite (with STAT4) plan the statement again at each call.
 _CANDIDATES = f"""
@@ -111,6 +118,45 @@ def heads_that_need_more(connection: Connection, category: str, now: float, left
     them."""
     rows = connection.execute(_among_heads(_ALL_CANDIDATES, ">"), (category, now, MOST_HEADS, left_s))
     return [Candidate(*row) for row in rows]
+
+
+_OF_CLASS = _CANDIDATES.replace("FROM job\n", "FROM job INDEXED BY job_waiting\n") % " AND request = +?%s"
+_CLASSES = """
+WITH RECURSIVE class (request) AS (
+    SELECT (SELECT min(request) FROM job INDEXED BY job_waiting WHERE state = 'unclaimed' AND category = ?1)
+    UNION ALL
+    SELECT (SELECT min(request) FROM job INDEXED BY job_waiting
+        WHERE state = 'unclaimed' AND category = ?1 AND request > class.request)
+    FROM class WHERE class.request IS NOT NULL)
+SELECT request FROM class WHERE request IS NOT NULL"""
+
+
+def waiting_classes(connection: Connection, category: str) -> list[str]:
+    """The classes of requests of the jobs that wait in a category: each costs one step in an index."""
+    return [request for (request,) in connection.execute(_CLASSES, (category,))]
+
+
+def candidates_of_classes(
+    connection: Connection,
+    category: str,
+    classes: Iterable[str],
+    now: float,
+    limit: int,
+    without: Collection[str] = (),
+    is_passed_over: Callable[[str], bool] | None = None,
+    fits: Callable[[Candidate], bool] | None = None,
+) -> list[Candidate]:
+    """`claim_candidates` of some classes of requests only. With `fits`, only those among the first MOST_HEADS of each class
+    that it says it of."""
+    some = f" AND (batch IS NULL OR batch NOT IN ({','.join('?' * len(without))}))" if without else ""
+    found: list[Candidate] = []
+    for request in classes:
+        most = -1 if fits is None else MOST_HEADS
+        cursor = connection.execute(_OF_CLASS % some, (category, now, request, *without, most))
+        rows = (Candidate(*row) for row in cursor if is_passed_over is None or not is_passed_over(row[_PLACE]))
+        found += itertools.islice(rows if fits is None else filter(fits, rows), limit)
+    found.sort(key=lambda candidate: candidate.order)
+    return found[:limit]
 
 
 def recent_claims(connection: Connection, since: float) -> list[str]:
@@ -186,49 +232,6 @@ def next_due(connection: Connection, categories: Sequence[str], now: float) -> f
         (now, *categories),
     ).fetchone()
     return None if row is None else row[0]
-
-
-def throttled_batches(connection: Connection) -> dict[str, float]:
-    """The batches that fail fast, and until when (the disk's time) none of their jobs is claimed. That may be over."""
-    return dict(connection.execute("SELECT batch, until FROM throttle WHERE until > 0"))
-
-
-def aborted_batches(connection: Connection) -> frozenset[str]:
-    """The batches that are aborted and were not restarted since. None of their jobs is claimed."""
-    return frozenset(name for (name,) in connection.execute("SELECT name FROM batch WHERE is_aborted = 1"))
-
-
-class ThrottleRow(NamedTuple):
-    """A batch that fails fast: when that was noted, until when its jobs wait, how many failed in a row. Disk's
-    times."""
-
-    batch: str
-    told_at: float
-    until: float
-    failures: int
-
-
-def throttle_of(connection: Connection, batch: str) -> ThrottleRow | None:
-    """The latest throttle of a batch, or None."""
-    query = "SELECT batch, told_at, until, failures FROM throttle WHERE batch = ?"
-    row = connection.execute(query, (batch,)).fetchone()
-    return ThrottleRow(*row) if row else None
-
-
-# Both indexes of ended attempts are read from their newest entries: a batch's older attempts do not matter.
-_NEWEST_ENDS = """
-SELECT job_uid, started_at, ended_at, outcome FROM attempt WHERE {} ORDER BY ended_at DESC LIMIT ?2"""
-_BATCH_ENDS = f"""
-SELECT job.uid, ends.ended_at - ends.started_at, ends.outcome FROM (
-    SELECT * FROM ({_NEWEST_ENDS.format("is_final = 1")})
-    UNION ALL SELECT * FROM ({_NEWEST_ENDS.format("is_final = 0 AND ended_at IS NOT NULL")})) AS ends
-JOIN job ON job.uid = ends.job_uid WHERE +job.batch = ?1 ORDER BY ends.ended_at DESC"""
-
-
-def newest_ends(connection: Connection, batch: str, newest: int) -> list[tuple[str, float | None, str | None]]:
-    """(job, seconds from its claim, outcome) of a batch's attempts among the jar's `newest` ended ones that
-    completed their jobs, and among the `newest` that did not; the latest first."""
-    return list(connection.execute(_BATCH_ENDS, (batch, newest)))
 
 
 def uid_is_taken(connection: Connection, uid: str) -> bool:

@@ -63,6 +63,18 @@ def recent_ends(connection: Connection, workers: Collection[str], now: float, wi
     return Ends(len(own), max(now - max(began, now - window_s), 1e-3))
 
 
+def request_of_job(connection: Connection, row: int) -> str:
+    """The class of what a job asks for (job_file/request.py)."""
+    found = connection.execute("SELECT request FROM job WHERE id = ?", (row,)).fetchone()
+    return found[0] if found else ""
+
+
+def count_of_class(connection: Connection, category: str, request: str) -> int:
+    """How many jobs of a class of requests wait in a category."""
+    query = "SELECT count(*) FROM job INDEXED BY job_waiting WHERE state = 'unclaimed' AND category = ? AND request = ?"
+    return int(connection.execute(query, (category, request)).fetchone()[0])
+
+
 def given_of_job(connection: Connection, row: int) -> str | None:
     """What a job was given (job_file/given.py), as JSON; None for nothing."""
     found = connection.execute("SELECT given FROM job WHERE id = ?", (row,)).fetchone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobjar.ledger.ask_claiming import ThrottleRow
+from jobjar.ledger.ask_closed import ThrottleRow
 from jobjar.ledger.models import (
     AttemptReport,
     ClaimedReport,

@@ -39,6 +39,7 @@ class Job(NumberedTable):
     found_number = peewee.IntegerField(null=True, default=0)
     found_file = peewee.TextField(null=True)
     given = peewee.TextField(null=True)
+    request = peewee.TextField(default="")
 
 
 class JobReport(Job):

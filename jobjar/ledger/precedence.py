@@ -7,22 +7,22 @@ from __future__ import annotations
 
 # Most jobs have defaults in the other columns. Each column that is named costs a fold some tenths of a microsecond.
 _PLAIN_COLUMNS = "uid, name, state, place, category, priority, moved_at, move_number, submitter, submitted_at"
-_OTHER_COLUMNS = "retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given"
+_OTHER_COLUMNS = "retries, retry_delay_s, time_limit_s, kind, batch, seed, found_number, found_file, given, request"
 ADD_PLAIN_JOB = f"INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}) VALUES ({', '.join('?' * 10)})"
 ADD_WHOLE_JOB = f"""
-INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}, not_before, held_reason, {_OTHER_COLUMNS}) VALUES ({", ".join("?" * 21)})"""
+INSERT OR IGNORE INTO job ({_PLAIN_COLUMNS}, not_before, held_reason, {_OTHER_COLUMNS}) VALUES ({", ".join("?" * 22)})"""
 
 # What an entry says beats what a scan saw. If two entries are about one submission, the earlier stands. If their times
 # are equal, the submitter's beats what was found in the file, and the later claim's beats an earlier claim's.
 _FOUND_ORDER = "found_number retries retry_delay_s time_limit_s seed kind batch submitter found_file given"
 SUBMIT = f"""
 INSERT INTO job (uid, submitter, submitted_at, name, category, {_OTHER_COLUMNS}, priority, state, place)
-VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, 'limbo', 'limbo/' || ?4)
+VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, 'limbo', 'limbo/' || ?4)
 ON CONFLICT (uid) DO UPDATE SET
     submitter = excluded.submitter, submitted_at = excluded.submitted_at, retries = excluded.retries,
     retry_delay_s = excluded.retry_delay_s, time_limit_s = excluded.time_limit_s,
     kind = excluded.kind, batch = excluded.batch, seed = excluded.seed, found_number = excluded.found_number,
-    found_file = excluded.found_file, given = excluded.given
+    found_file = excluded.found_file, given = excluded.given, request = excluded.request
 WHERE submitted_at IS NULL OR found_number IS NULL OR excluded.submitted_at < submitted_at
     OR (excluded.submitted_at = submitted_at AND (excluded.found_number = 0 OR (found_number > 0
         AND ({", ".join(f"coalesce(excluded.{name}, -1)" for name in _FOUND_ORDER.split())})

@@ -56,7 +56,7 @@ _JOINED = "FROM array JOIN {0} ON {0}.array = array.id JOIN chunk_run ON chunk_r
 _DUMPS = {
     "job": f"SELECT uid, name, state, place, category, priority, submitter, {_SUBMITTED_AT}, retries, retry_delay_s, "
     f"time_limit_s, not_before, held_reason, {_RECORDED} THEN moved_at END, {_RECORDED} THEN move_number END, kind, batch, seed, "
-    "given FROM job "
+    "given, request FROM job "
     "WHERE state <> 'removed' ORDER BY uid, place",
     "removed job": f"SELECT uid, name, priority, submitter, {_SUBMITTED_AT}, move_number FROM job "
     "WHERE state = 'removed' AND EXISTS (SELECT 1 FROM move WHERE job_uid = uid) ORDER BY uid",

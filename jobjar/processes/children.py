@@ -60,6 +60,11 @@ class Waiter:
         self.pid = pid
         self._pidfd = os.pidfd_open(pid) if hasattr(os, "pidfd_open") else -1
 
+    @property
+    def descriptor(self) -> int:
+        """A descriptor that becomes readable at the child's end; -1 where there is none such."""
+        return self._pidfd
+
     def wait(self, timeout_s: float | None, wake_descriptors: list[int]) -> Ended | None:
         """Wait for the child's end. Returns None at the time-out, or when one of `wake_descriptors` can be read."""
         poll = select.poll()

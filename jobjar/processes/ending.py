@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from jobjar.liveness import process_start, session_processes
 from jobjar.processes.children import Ended, Waiter, reap_ended, reap_strays
-from jobjar.shared_disk.patience import patience
+from jobjar.processes.waits import Pause, Steps, block
 
 # The signals that ask a process to end now.
 END_NOW = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -79,6 +79,13 @@ def end_session(
     With `leader_start`, nothing is done if the session's id is in use by another process, which started at another time.
     `reaped` is called to reap children before each look.
     """
+    return block(steps_to_end_session(session, grace_time_s, reaped, leader_start))
+
+
+def steps_to_end_session(
+    session: int, grace_time_s: float, reaped: Callable[[], object] = reap_strays, leader_start: float | None = None
+) -> Steps[bool]:
+    """`end_session` in steps, for who has something else to do meanwhile."""
     if leader_start is not None and process_start(session) not in (None, leader_start):
         return False
     if not signal_session(session, signal.SIGTERM):
@@ -92,13 +99,17 @@ def end_session(
             return True
         if time.monotonic() > deadline:
             signal_session(session, signal.SIGKILL)
-        patience.beat()
-        time.sleep(pause_s)
+        yield Pause(pause_s)
         pause_s = min(pause_s * 2, 0.1)
 
 
 def end_waited(waiter: Waiter, grace_time_s: float) -> Ended:
     """End the job's whole session with its main process. Returns how the main process ended."""
+    return block(steps_to_end_waited(waiter, grace_time_s))
+
+
+def steps_to_end_waited(waiter: Waiter, grace_time_s: float) -> Steps[Ended]:
+    """`end_waited` in steps, for who has something else to do meanwhile."""
     found: list[Ended] = []
 
     def reap_main() -> None:
@@ -108,7 +119,7 @@ def end_waited(waiter: Waiter, grace_time_s: float) -> Ended:
                 found.append(ended)
         reap_ended()  # the job's clean-up may wait for a process that is not its child
 
-    end_session(waiter.pid, grace_time_s, reap_main)
+    yield from steps_to_end_session(waiter.pid, grace_time_s, reap_main)
     while not found:
         reap_main()
     return found[0]

@@ -17,12 +17,15 @@ from typing import Any
 from jobjar.job_file.header import explain_carriage_return
 from jobjar.processes.children import start_awaited
 from jobjar.processes.exit_status import NOT_FOUND_STATUS, NOT_RUNNABLE_STATUS, status_if_not_started
+from jobjar.processes.threads import any_at_work
 from jobjar.shared_disk.regular import open_regular
 from jobjar.shared_disk.umask import users_umask
 
 # How long a file that is still open for writing is tried again before its job goes back.
 BUSY_PATIENCE_S = 2.0
 _FIRST_LINE_BYTES = 4096
+# Its directory is descriptor 3; the rest are the words of the program to run there.
+_IN_DIRECTORY = 'cd -P /proc/self/fd/3 || exit 126; exec 3<&-; exec "$@"'
 # Python ignores these signals. A job starts with their defaults, like any program. A job also ignores all other signals that
 # were ignored when this process started, as under a shell.
 DEFAULT_SIGNALS = [signal.SIGPIPE] + ([signal.SIGXFSZ] if hasattr(signal, "SIGXFSZ") else [])
@@ -47,6 +50,7 @@ def start_session(
     environment: Mapping[bytes, bytes],
     arguments: Sequence[str] = (),
     error_output: int = -1,
+    busy_patience_s: float = BUSY_PATIENCE_S,
 ) -> int:
     """Start an executable file in a new session. Returns its process id.
 
@@ -54,16 +58,20 @@ def start_session(
     `error_output` of another one for its standard error. Its standard input is empty. Raises CannotStart, StillBusy, OSError.
     """
     files = _streams(output, error_output)
+    if any_at_work():
+        # posix_spawn takes no directory, and this process's own has to stay while threads are at work.
+        files = [*files, (os.POSIX_SPAWN_DUP2, directory, 3)]
+        return _spawn_shell(_IN_DIRECTORY, (path, *arguments), files, environment)
     try:
         before = os.getcwd()
     except OSError:
         before = "/"  # this process's directory was unmounted or removed
-    # posix_spawn takes no directory and no umask, so the child inherits this process's. Only one thread runs here.
+    # posix_spawn takes no directory and no umask, so the child inherits this process's. No other thread minds.
     umask = users_umask()
     own_umask = None if umask is None else os.umask(umask)
     try:
         os.chdir(directory)
-        return _spawn_file(path, arguments, files, environment)
+        return _spawn_file(path, arguments, files, environment, busy_patience_s)
     finally:
         if own_umask is not None:
             os.umask(own_umask)
@@ -78,9 +86,15 @@ def _streams(output: int, error_output: int) -> Sequence[Any]:
     ]
 
 
-def _spawn_file(path: str, arguments: Sequence[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
+def _spawn_file(
+    path: str,
+    arguments: Sequence[str],
+    files: Sequence[Any],
+    environment: Mapping[bytes, bytes],
+    busy_patience_s: float,
+) -> int:
     try:
-        return _spawn(path, [path, *arguments], files, environment)
+        return _spawn(path, [path, *arguments], files, environment, busy_patience_s)
     except OSError as error:
         if error.errno == errno.ENOEXEC:
             return _spawn_by_shell(path, arguments, files, environment)
@@ -118,7 +132,10 @@ def start_shell(
     their directory themselves. `output`, `error_output` and standard input are as there.
     Raises CannotStart, StillBusy, OSError.
     """
-    files = _streams(output, error_output)
+    return _spawn_shell(text, words, _streams(output, error_output), environment)
+
+
+def _spawn_shell(text: str, words: Sequence[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
     umask = users_umask()
     if umask is not None:
         text = f"umask {umask:04o}; {text}"  # on the first line, so that the shell's errors have the right line numbers
@@ -152,8 +169,14 @@ def _return_to(directory: str) -> None:
         os.chdir("/")
 
 
-def _spawn(path: str, words: list[str], files: Sequence[Any], environment: Mapping[bytes, bytes]) -> int:
-    deadline = time.monotonic() + BUSY_PATIENCE_S
+def _spawn(
+    path: str,
+    words: list[str],
+    files: Sequence[Any],
+    environment: Mapping[bytes, bytes],
+    busy_patience_s: float = BUSY_PATIENCE_S,
+) -> int:
+    deadline = time.monotonic() + busy_patience_s
     while True:
         try:
             return start_awaited(

@@ -12,6 +12,7 @@ from jobjar.job_file.description import storage_category
 from jobjar.job_file.names import check_category
 from jobjar.programs.command import add_root_option, complain, make_parser, named_jar, run, warn_of_other_versions
 from jobjar.programs.end_options import add_end_options, limits_as_words, parse_some, parse_some_time, read_limits
+from jobjar.programs.offers import add_offer, read_offer
 
 if TYPE_CHECKING:
     from jobjar.jar import Jar
@@ -46,6 +47,7 @@ def make_start_parser(program: str) -> argparse.ArgumentParser:
         metavar="TIME",
         help="how long a host may take to answer (60s)",
     )
+    add_offer(parser)
     # After a failure a worker starts its successor in the same process, with this option (worker/successor.py).
     parser.add_argument("--in-place-of", metavar="WORKER", help=argparse.SUPPRESS)
     parser.add_argument(
@@ -69,6 +71,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
             parser.error("--foreground is for one worker on this node")
         path = program_path if predecessor is None else predecessor.program_path
         with named_jar(options, path) as jar:
+            offer = read_offer(options, jar.settings)
             jar.root_is_meant = options.as_root_for_group
             warn_of_other_versions(program, jar)
             named = tuple(check_category(name) for name in options.category)
@@ -85,6 +88,7 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     is_storage=options.storage,
                     predecessor=predecessor,
                     limits=predecessor.limits,
+                    offer=offer,
                 )
                 return 0
             limits = read_limits(options, jar.settings.grace_time_s, lambda text: complain(program, text))
@@ -100,13 +104,15 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
                     complain(program, paused)
 
             if options.foreground:
-                daemon.run_in_foreground(jar, categories, ready=print_name, is_storage=options.storage, limits=limits)
+                daemon.run_in_foreground(
+                    jar, categories, ready=print_name, is_storage=options.storage, limits=limits, offer=offer
+                )
                 return 0
             jar.check_is_safe()
             jar.check_who_runs_jobs()
             check_may_start(jar.layout)
             for _ in range(options.per_host):
-                print_name(daemon.start_worker(jar, categories, options.storage, limits))
+                print_name(daemon.start_worker(jar, categories, options.storage, limits, offer))
         return 0
 
     return run(parser, argv, body)

@@ -63,6 +63,10 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
     add("--retry-on", metavar="STATUSES", help="only after these exit statuses (75,100-110; 128+N for signal N, 124 for a "
         "time limit)")  # fmt: skip
     add("--no-retry-on", metavar="STATUSES", help="not after these exit statuses")
+    add("--cores", metavar="N", help="how many cores it needs (default: 1)")
+    add("--memory", metavar="SIZE", help="how much memory it needs (500M, 8G)")
+    add("--gpus", metavar="N", help="how many GPUs it needs")
+    add("--resource", metavar="NAME=N", action="append", help="what else it needs of its worker; may be repeated")
     add("--job-runtime", metavar="TIME", help="how long it is expected to run")
     add("--array", metavar="FIRST-LAST[:STEP][%N]", help="submit an array: a task for each index, which it finds in "
         "JJ_ARRAY_INDEX and as $1; at most N run at once")  # fmt: skip
@@ -122,6 +126,7 @@ _ATTRIBUTES = (
         "begin",
     ),
     *("time_limit", "warn", "retries", "retry_delay", "retry_on", "no_retry_on", "job_runtime"),
+    *("cores", "memory", "gpus", "resource"),
 )
 _OF_ARRAYS = ("array", "each_line", "each_json", "chunk", "limit")
 

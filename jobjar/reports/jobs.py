@@ -104,6 +104,10 @@ def _describe_given(text: str | None) -> dict[str, Any]:
         "retry_on": given.get("retry_on"),
         "no_retry_on": given.get("no_retry_on"),
         "job_runtime_s": given.get("job_runtime_s"),
+        "cores": given.get("cores"),
+        "memory_bytes": given.get("memory_bytes"),
+        "gpus": given.get("gpus"),
+        "resources": given.get("resources"),
     }
 
 

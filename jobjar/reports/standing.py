@@ -27,11 +27,12 @@ from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.job_file.names import id_in_name
 from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_claiming import aborted_batches, candidate_at, throttled_batches, workers_with_jobs
+from jobjar.ledger.ask_claiming import candidate_at, workers_with_jobs
+from jobjar.ledger.ask_closed import aborted_batches, throttled_batches
 from jobjar.ledger.ask_jobs import run_before
 from jobjar.ledger.ask_returns import find_return
 from jobjar.ledger.ask_selected import SelectedJob
-from jobjar.ledger.ask_standing import given_of_job, has_moves, limit_of_job, staging_since
+from jobjar.ledger.ask_standing import given_of_job, has_moves, limit_of_job, request_of_job, staging_since
 from jobjar.ledger.fail_fast import Failure, batches_to_stop
 from jobjar.ledger.large_looks import NOT_EXECUTABLE
 from jobjar.ledger.looks import Unseen
@@ -43,6 +44,7 @@ from jobjar.reports.other_files import explain_unseen
 from jobjar.reports.pilots_standing import explain_pilots
 from jobjar.reports.refused import Refused, explain_unmoved
 from jobjar.reports.returned import explain_return
+from jobjar.reports.too_large import explain_too_large
 from jobjar.roster import WorkerState, list_workers, read_worker
 from jobjar.shared_disk.contents import LATEST
 from jobjar.shared_disk.files import is_job_file, look, read_file
@@ -277,6 +279,7 @@ def _explain_waiting(look_at: Look, job: SelectedJob) -> list[Standing]:
         limit_s = limit_of_job(jar.ledger.connection, job.id)
         add(lambda: explain_pilots(jar.ledger.connection, job.category, limit_s or 0.0))
     add(lambda: look_at.short_time(job))
+    add(lambda: explain_too_large(job.category, request_of_job(jar.ledger.connection, job.id), look_at.heard))
     add(lambda: look_at.disk)
     add(lambda: look_at.unsafe(job.category))
     add(lambda: look_at.unseen(os.path.dirname(job.place)))

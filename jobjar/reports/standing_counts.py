@@ -18,12 +18,13 @@ from jobjar.errors import JarError
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.journal.submitted import is_held_by_person
 from jobjar.layout import worker_of_place
-from jobjar.ledger.ask_claiming import heads_that_need_more
+from jobjar.ledger.ask_claiming import heads_that_need_more, waiting_classes
 from jobjar.ledger.ask_standing import (
     claimed_of_batch,
     count_begin_later,
     count_left_in_limbo,
     count_of_batch,
+    count_of_class,
 )
 from jobjar.ledger.looks import Unseen
 from jobjar.liveness import DEAD
@@ -32,6 +33,7 @@ from jobjar.reports.no_free_worker import explain_short_time
 from jobjar.reports.other_files import explain_unseen, find_other_files, known_categories
 from jobjar.reports.pilots_standing import count_pilots
 from jobjar.reports.standing import Look, explain_remedy, explain_stranded, format_time, is_of_storage
+from jobjar.reports.too_large import explain_too_large
 from jobjar.reports.workers import count_silent
 from jobjar.text import printable_name
 
@@ -72,6 +74,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
         found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard), look_at.unmoved)
         found += count_pilots(look_at.jar.ledger.connection, _select_unasked(look_at, waiting))
         found += _count_by_ledger(look_at)
+        found += _count_too_large(look_at, waiting)
         found += _count_returns(status["returned"])
     found += [
         count_standing(split_line(Cause.UNSEEN, explain_unseen(Unseen(**directory))), directory["jobs"])
@@ -155,6 +158,19 @@ def _count_short_time(look_at: Look, waiting: Mapping[str, int], batch: str | No
             least_s = min(map(needed.by_ledger, long))
             found.append(count_standing(explain_short_time(category, least_s, left_s), len(long), which))
     return found
+
+
+def _count_too_large(look_at: Look, waiting: Mapping[str, int]) -> list[Counted]:
+    found: list[Counted] = []
+    connection = look_at.jar.ledger.connection
+    for category in waiting:
+        for request in waiting_classes(connection, category):
+            with contextlib.suppress(OSError):  # the others still help
+                standing = explain_too_large(category, request, look_at.heard)
+                if standing is not None:
+                    jobs = count_of_class(connection, category, request)
+                    found.append(count_standing(standing, jobs, _jobs(jobs)))
+    return _shorten(found, "more ask for more than workers have")
 
 
 def _count_limit(look_at: Look, kind: str, name: str, waiting: Mapping[str, int], has_ledger: bool) -> list[Counted]:

@@ -19,9 +19,6 @@ from jobjar.reports.workers import describe_workers
 from jobjar.roster import list_workers
 from jobjar.units import format_seconds
 
-# A worker runs so many jobs at once.
-_SLOTS = 1
-
 
 class Worker(NamedTuple):
     """A worker as it was when it was looked at. `state`: idle, busy, paused, dead, silent, or unknown (nothing was ever heard of
@@ -73,7 +70,7 @@ def list_working(jar: Jar, now: float) -> list[Worker]:
                 name=about["worker"],
                 node=about["node"],
                 state=about["state"],
-                slots=_SLOTS,
+                slots=worker.slots,
                 holds=len(jobs),
                 job=None if first is None else first.job.uid or first.job.place,
                 task=None if first is None else at_work.get(str(first.job.uid)),

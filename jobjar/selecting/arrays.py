@@ -16,18 +16,10 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
 from jobjar.job_file.seeds import join_ranges, parse_seeds
 from jobjar.ledger.apply_tasks import OUTCOMES
-from jobjar.ledger.ask_arrays import (
-    ArrayRow,
-    all_arrays,
-    array_of,
-    arrays_like,
-    chunks_cut_short,
-    first_chunks,
-    numbers_that_ended,
-    submission_of,
-)
+from jobjar.ledger.ask_arrays import ArrayRow, array_of, arrays_like, chunks_cut_short, submission_of
 from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.ledger.ask_selected import Filters, jobs_of_filters
+from jobjar.ledger.ask_selected_arrays import all_arrays, first_chunks, numbers_that_ended
 from jobjar.text import as_text
 
 _WORD = re.compile(r"(.+?)(?:\[([0-9,\s-]+)\])?", re.DOTALL)

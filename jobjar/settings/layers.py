@@ -59,6 +59,12 @@ class Settings:
     umask: int | None
     disk_patience_s: float
     stage_in_slots: int
+    slots: int | None
+    cores: int | str | None
+    memory: int | str | None
+    gpus: str
+    resources: dict[str, int]
+    pass_over_s: float
     run_slots: int
     stage_out_slots: int
     staged_ahead: int
@@ -95,8 +101,12 @@ def _as_text(setting: Setting, value: Any) -> str:
         return "" if value is None else f"{value:03o}"
     if setting.parse is parse_retries:
         return str(name_retries(value))
+    if value is None:
+        return ""
     if isinstance(value, tuple):
         return " ".join(value)
+    if isinstance(value, dict):
+        return " ".join(f"{name}={number}" for name, number in value.items())
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)

@@ -7,7 +7,10 @@ import re
 
 from jobjar.errors import JarError
 from jobjar.job_file.names import check_category
-from jobjar.units import parse_seconds
+from jobjar.job_file.request import parse_number, parse_resources
+from jobjar.units import parse_seconds, parse_size
+
+__all__ = ["parse_size"]
 
 _TRUE = frozenset(("yes", "true", "on", "1"))
 _FALSE = frozenset(("no", "false", "off", "0"))
@@ -19,19 +22,30 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_optional_slots(text: str) -> int | None:
+    return parse_slots(text) if text else None
+
+
+def parse_cores(text: str) -> int | str | None:
+    """Parse a number of cores, `all`, or nothing."""
+    return text if text == "all" else parse_number(text, 1) if text else None
+
+
+def parse_memory(text: str) -> int | str | None:
+    """Parse a number of bytes, `all`, or nothing."""
+    return text if text == "all" else parse_size(text) if text else None
+
+
+def parse_named(text: str) -> dict[str, int]:
+    """Parse named resources: `licence=2 disk=1`."""
+    return parse_resources(text)
+
+
 def parse_slots(text: str) -> int:
     slots = parse_count(text)
     if not 1 <= slots <= 1000:
         raise ValueError(f"{text!r} is not a number from 1 to 1000")
     return slots
-
-
-def parse_size(text: str) -> int:
-    """Parse a number of bytes: digits, or digits with K, M, G or T for powers of 1024."""
-    found = re.fullmatch(r"([0-9]{1,15})([KMGT]?)", text, re.IGNORECASE)
-    if not found:
-        raise ValueError(f"{text!r} is not a number of bytes such as 500M or 10G")
-    return int(found.group(1)) << 10 * ("KMGT".index(found.group(2).upper()) + 1 if found.group(2) else 0)
 
 
 def parse_node(text: str) -> str:

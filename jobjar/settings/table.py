@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 from jobjar.settings.parsers import (
     parse_after_failure,
     parse_categories,
+    parse_cores,
     parse_count,
     parse_days,
+    parse_memory,
+    parse_named,
     parse_node,
+    parse_optional_slots,
     parse_path,
     parse_positive_seconds,
     parse_size,
@@ -244,6 +248,53 @@ TABLE: tuple[Setting, ...] = (
         "150",
         "Seconds for which a program tries again what a network disk refuses for the moment (its server is away, say) before "
         "it gives up; workers go on trying. 0: not at all.",
+    ),
+    Setting(
+        "JJ_SLOTS",
+        "slots",
+        parse_optional_slots,
+        "",
+        "How many jobs of any kind a worker runs at once, if start_worker --slots does not say: 1, or as many as JJ_CORES says. "
+        "With more than 1 they are also its run slots for described jobs.",
+    ),
+    Setting(
+        "JJ_CORES",
+        "cores",
+        parse_cores,
+        "",
+        "How many cores the jobs of a worker have together, or all, if start_worker --cores does not say. Never more than the "
+        "worker may use.",
+    ),
+    Setting(
+        "JJ_MEMORY",
+        "memory",
+        parse_memory,
+        "",
+        "How much memory the jobs of a worker have together, in bytes or with K, M, G or T, or all, if start_worker --memory "
+        "does not say. Default: all that it may use.",
+    ),
+    Setting(
+        "JJ_GPUS",
+        "gpus",
+        parse_text,
+        "",
+        "The GPUs that the jobs of a worker have, by their numbers (0,1), or all, or none, if start_worker --gpus does not say. "
+        "Default: those of CUDA_VISIBLE_DEVICES or ROCR_VISIBLE_DEVICES.",
+    ),
+    Setting(
+        "JJ_RESOURCES",
+        "resources",
+        parse_named,
+        "",
+        "What else the jobs of a worker have together (licence=2 disk=1), if start_worker --resource does not say.",
+    ),
+    Setting(
+        "JJ_PASS_OVER",
+        "pass_over_s",
+        parse_seconds,
+        "600",
+        "For how long, in seconds, a worker passes over a job for which it has not enough left. Then it keeps what becomes free "
+        "for that job.",
     ),
     Setting(
         "JJ_STAGE_IN_SLOTS",

@@ -330,7 +330,7 @@ def _record_claim(
     is_dependent = _settle_prerequisites(claimer, candidate, found, in_file)
     given = given_of(candidate, in_file) or (Given() if is_dependent else None)
     if given is not None:
-        refuse_early(given, candidate, uid, found, max(claimer.asked_at, disk_time(status)))
+        refuse_early(claimer, given, candidate, uid, found, max(claimer.asked_at, disk_time(status)))
     entries, candidate = arrival(candidate, uid, found is not None)
     attempts = candidate.attempts if connection is None else last_attempt_number(connection, uid)
     more: MoreOfMove = {"attempt": attempts + 1}
@@ -367,6 +367,7 @@ def _record_claim(
         pipes_output=bool(status.st_mode & MARK) or (beginning is not None and names_its_output(beginning)),
         description=description,
         given=given,
+        share=claimer.room.take(uid, "" if given is None else given.request),
     )
 
 
@@ -394,7 +395,4 @@ def _settle_prerequisites(claimer: Claimer, candidate: Candidate, found: Entry |
 
 
 def _first_given(*values: Any) -> Any:
-    for value in values:
-        if value is not None:
-            return value
-    return None
+    return next((value for value in values if value is not None), None)

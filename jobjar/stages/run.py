@@ -36,8 +36,8 @@ from jobjar.journal.read import Entry
 from jobjar.liveness import start_now
 from jobjar.processes.children import Ended, Waiter, reap_strays
 from jobjar.processes.ending import DOUBT_S, end_session, end_waited, seems_ended_on_request
-from jobjar.processes.starting import CannotStart, StillBusy, start_session
-from jobjar.processes.wake import wait_readable
+from jobjar.processes.starting import BUSY_PATIENCE_S, CannotStart, StillBusy, start_session
+from jobjar.processes.waits import Listen, Steps, block
 from jobjar.publishing.monitor import Monitor
 from jobjar.publishing.results import read_results
 
@@ -80,7 +80,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
     except OSError as error:
         return refuse(end_of_refusal(explain_error(error)))
     try:
-        pid, pid_started = start_now(lambda: _start(job, workplace, environment, around))
+        pid, pid_started = start_now(lambda: start_plain(job, workplace, environment, around))
     except CannotStart as error:
         return refuse(end_of_start(error, job))
     except StillBusy:
@@ -105,7 +105,7 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
         waiter.close()
     wall_time_s = time.monotonic() - started
     if cause is None and ended.exit_status != 0:
-        cause = look_whether_told(job, ended, watch)
+        cause = block(look_whether_told(job, ended, watch), watch.descriptors)
     if reap_strays():
         # Background children in the job's session end with it. A process that left the session (setsid) meant to stay.
         if end_session(pid, claimer.jar.settings.grace_time_s):
@@ -116,12 +116,23 @@ def run_attempt(workplaces: Workplaces, job: ClaimedJob, watch: Watch, warn: Cal
     return clear_plain(workplaces, workplace, job, end, monitor, reusable=not leftovers)
 
 
-def _start(job: ClaimedJob, workplace: Workplace, environment: dict[bytes, bytes], around: Surroundings | None) -> int:
+def start_plain(
+    job: ClaimedJob,
+    workplace: Workplace,
+    environment: dict[bytes, bytes],
+    around: Surroundings | None,
+    busy_patience_s: float = BUSY_PATIENCE_S,
+) -> int:
+    """Start a plain job in its workplace. Returns its process id. Raises CannotStart, StillBusy, OSError."""
     if around is None:
-        return start_session(job.path, workplace.scratch, workplace.job_output, environment)
+        return start_session(
+            job.path, workplace.scratch, workplace.job_output, environment, busy_patience_s=busy_patience_s
+        )
     directory = workplace.scratch if around.directory < 0 else around.directory
     output = workplace.job_output if around.output < 0 else around.output
-    return start_session(job.path, directory, output, around.environment, around.arguments, around.error)
+    return start_session(
+        job.path, directory, output, around.environment, around.arguments, around.error, busy_patience_s
+    )
 
 
 def surround(claimer: Claimer, job: ClaimedJob, environment: dict[bytes, bytes]) -> Surroundings | None:
@@ -258,7 +269,7 @@ def _journal_progress(
             monitor.entries = []
 
 
-def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None:
+def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> Steps[str | None]:
     """The cause, if a failed job counts as ended early after all. A signal to both the job and its worker may reach the job
     first, so this waits a moment for the worker's."""
     if watch.is_told_to_end() or not seems_ended_on_request(ended):
@@ -268,5 +279,5 @@ def look_whether_told(job: ClaimedJob, ended: Ended, watch: Watch) -> str | None
         cause = watch.reason(job)
         if cause is not None:
             return cause
-        wait_readable(watch.descriptors(), min(left_s, watch.interval_s))
+        yield Listen(None, min(left_s, watch.interval_s))
     return None

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 
 from jobjar.access.refusals import explain_unfit
+from jobjar.attempts.capacity import Offer
 from jobjar.errors import JarError, NameTaken, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.shared_disk.files import open_common_file
@@ -33,18 +34,20 @@ def run_in_foreground(
     is_storage: bool = False,
     predecessor: Predecessor | None = None,
     limits: Limits = NO_LIMITS,
+    offer: Offer | None = None,
 ) -> None:
     """Run a worker in this process until it leaves. With `to_log`, standard output and error go to its worker.log. A storage
     worker asks only these categories.
 
     `ready` is called with the worker's name once it has its directory. `predecessor` is the worker whose place in this process
-    it takes, and `limits` when it ends by itself. Raises the errors of Worker.start, except NameTaken.
+    it takes, `limits` when it ends by itself, `offer` what it has for its jobs (default: by the settings). Raises the errors of
+    Worker.start, except NameTaken.
     """
     from jobjar.worker.loop import Worker
 
     worker_log = WorkerLog(puts_off=jar.ledger_home.has_other_homes)
     while True:
-        worker = Worker(jar, categories, worker_log.write, worker_log, is_storage, predecessor, limits)
+        worker = Worker(jar, categories, worker_log.write, worker_log, is_storage, predecessor, limits, offer)
         try:
             worker.start()
             break
@@ -72,14 +75,20 @@ def run_in_foreground(
         worker.finish(reason)
 
 
-def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False, limits: Limits = NO_LIMITS) -> str:
-    """Start a worker (or a storage worker) in the background; returns its name. `limits`: when it ends by itself.
-    Raises WorkerFailed with its message."""
+def start_worker(
+    jar: Jar,
+    categories: tuple[str, ...],
+    is_storage: bool = False,
+    limits: Limits = NO_LIMITS,
+    offer: Offer | None = None,
+) -> str:
+    """Start a worker (or a storage worker) in the background; returns its name. `limits`: when it ends by itself; `offer`: what
+    it has for its jobs. Raises WorkerFailed with its message."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
-        _become_daemon(jar, categories, writer, is_storage, limits)
+        _become_daemon(jar, categories, writer, is_storage, limits, offer)
     os.close(writer)
     with os.fdopen(reader, "rb") as pipe:
         answer = pipe.read()
@@ -91,7 +100,9 @@ def start_worker(jar: Jar, categories: tuple[str, ...], is_storage: bool = False
     return answer[1:].decode()
 
 
-def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool, limits: Limits) -> None:
+def _become_daemon(
+    jar: Jar, categories: tuple[str, ...], writer: int, is_storage: bool, limits: Limits, offer: Offer | None
+) -> None:
     """Never returns: this process and the two that detaching makes exit here."""
     status = 1
     try:
@@ -111,7 +122,9 @@ def _become_daemon(jar: Jar, categories: tuple[str, ...], writer: int, is_storag
                 os.write(writer, _READY + name.encode())
                 os.close(writer)
 
-            run_in_foreground(jar, categories, to_log=True, ready=ready, is_storage=is_storage, limits=limits)
+            run_in_foreground(
+                jar, categories, to_log=True, ready=ready, is_storage=is_storage, limits=limits, offer=offer
+            )
         status = 0
     except (JarError, OSError, ImportError) as error:
         said = explain_unfit(error) if isinstance(error, ImportError) else str(error)

@@ -70,6 +70,7 @@ def make_worker_directory(
     is_storage: bool = False,
     ends_at: float | None = None,
     setup: str = "",
+    capacity: dict[str, Any] | None = None,
 ) -> None:
     """Make a new worker's directory. `ends_at`: when it will end by itself, in UTC epoch seconds. `setup`: the one that it
     was started with.
@@ -93,8 +94,9 @@ def make_worker_directory(
     try:
         for path in (prepared.path, prepared.jobs, prepared.scratch, prepared.output, prepared.discarded_links):
             make_directory(path)
-        more: dict[str, Any] = {"is_storage": is_storage, **({} if ends_at is None else {"ends_at": ends_at})}
-        more |= _pilot_of_this_process() | ({"setup": setup} if setup else {})
+        more: dict[str, Any] = {"is_storage": is_storage, "capacity": capacity}
+        more |= {} if ends_at is None else {"ends_at": ends_at}
+        more |= {"setup": setup} if setup else {}
         text = json.dumps({**said, **more}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)

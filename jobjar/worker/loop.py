@@ -9,9 +9,11 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from jobjar import control, roster
 from jobjar.attempts.attempt import CHUNK, DESCRIBED, ClaimedJob, Claimer
+from jobjar.attempts.capacity import Offer, offer_of
 from jobjar.attempts.claimed_links import remove_discarded_links, unlink_worker
 from jobjar.attempts.missing_file import hold_file
 from jobjar.attempts.on_end import OnEnd
@@ -22,6 +24,7 @@ from jobjar.described.services import Services
 from jobjar.errors import CannotUseJar, WorkerFailed
 from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
+from jobjar.job_file.request import describe_capacity
 from jobjar.liveness import this_process
 from jobjar.processes.children import adopt_orphans
 from jobjar.recovery.lease import Leases
@@ -43,6 +46,9 @@ from jobjar.worker.pulse import Pulse, sync_journal
 from jobjar.worker.successor import Predecessor, begin_afresh, is_own_directory
 from jobjar.worker.trouble import REFUSALS, Trouble
 from jobjar.worker.watch import AttemptWatch
+
+if TYPE_CHECKING:
+    from jobjar.worker.chunks import ChunkWork
 
 # The results of one turn.
 RAN = "ran"
@@ -70,8 +76,10 @@ class Worker:
         is_storage: bool = False,
         predecessor: Predecessor | None = None,
         limits: Limits = NO_LIMITS,
+        offer: Offer | None = None,
     ) -> None:
         self.jar = jar
+        offer = offer or offer_of(jar.settings)
         self.log = self.jar.log = log
         self._worker_log = worker_log
         self.identity = this_process()
@@ -84,7 +92,9 @@ class Worker:
         else:
             self.name, worker_id = choose_worker_name(jar.layout, self.identity), new_id()
         self.paths = jar.layout.worker(self.name)
-        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage))
+        self.claimer = Claimer(jar, worker_id, self.paths, asked_categories(categories, is_storage), offer)
+        # How many jobs it runs at once.
+        self.slots = self.claimer.room.capacity.slots
         self._failures = AfterFailure(jar.settings, predecessor.failures if predecessor is not None else 0)
         self.categories = categories
         self._is_storage = is_storage
@@ -136,6 +146,7 @@ class Worker:
                     self._is_storage,
                     self._own_end.ends_at(),
                     self._own_end.limits.setup,
+                    describe_capacity(self.claimer.room.capacity),
                 )
         except OSError as error:
             raise WorkerFailed(reason=f"{self.paths.path}: {error.strerror}") from error
@@ -144,7 +155,7 @@ class Worker:
         gc.freeze()  # objects that exist now stay, and a job makes few cycles: the collector need not run for every job
         gc.set_threshold(50_000)
         self._listener.start()
-        self._workplaces = Workplaces(self.claimer)
+        self._workplaces = Workplaces(self.claimer, self.slots)
         self._pulse.start()
 
     def finish(self, reason: str) -> None:
@@ -200,8 +211,8 @@ class Worker:
                 self._listener.pause()
 
     def step(self) -> str:
-        """One turn of the lifecycle, with at most one job. Returns its result: REFUSED while the disk refuses. A refusal is
-        logged once."""
+        """One turn of the lifecycle: with at most one job, or with several slots until none is left. Returns its result: REFUSED
+        while the disk refuses. A refusal is logged once."""
         try:
             result = self._turn()
         except REFUSALS as error:
@@ -234,6 +245,7 @@ class Worker:
         self._trouble.return_strays()
         if self._own_end.has_claimed_enough(self.claimer.claims):
             return STOPPED
+        self.claimer.room.keep(())
         if self._on_end is not None:
             self._on_end.wait_for_room(self._watch.may_wait)
         try:
@@ -257,8 +269,9 @@ class Worker:
         return self._work(job)
 
     def _work(self, job: ClaimedJob) -> str:
-        """Run one claimed job and end its attempt. A described job runs together with those that come meanwhile."""
-        while job.kind == DESCRIBED:
+        """Run one claimed job and end its attempt. With several slots, and for a described job, the worker also runs those that
+        come meanwhile."""
+        while job.kind == DESCRIBED or self.slots > 1:
             self._overlap = self._overlap or self._make_overlap()
             rest = self._overlap.run(job)
             if rest is None:
@@ -266,11 +279,7 @@ class Worker:
             job = rest
         self._listener.signals.hear_children(False)
         if job.kind == CHUNK:
-            from jobjar.worker.chunks import work_chunk
-
-            work_chunk(
-                job, self.workplaces, self._ends, self._watch, self._refused, self._pulse.disk_now, self._may_begin_task
-            )
+            self._make_chunk_work(job).work()
             return self._after_work()
         if job.retries:
             hold_file(self.claimer, job)
@@ -290,7 +299,16 @@ class Worker:
     def _make_overlap(self) -> Overlap:
         services = Services(self.claimer, self.workplaces, self._ends, self._pulse.disk_now, self.log)
         more = MoreJobs(self.claimer, self._next_job, self._listener, self._trouble, self._may_go_on)
-        return Overlap(services, self._watch, more, self._trouble)
+        slots = self.slots if self.slots > 1 else None
+        return Overlap(services, self._watch, more, self._trouble, self._make_chunk_work, slots)
+
+    def _make_chunk_work(self, job: ClaimedJob, has_free_slot: Callable[[], bool] | None = None) -> ChunkWork:
+        from jobjar.worker.chunks import ChunkWork
+
+        disk_now, may_go_on = self._pulse.disk_now, self._may_begin_task
+        return ChunkWork(
+            job, self.workplaces, self._ends, self._watch, self._refused, disk_now, may_go_on, has_free_slot
+        )
 
     def _may_go_on(self) -> bool:
         self._pulse.beat()
@@ -314,7 +332,9 @@ class Worker:
             self.name, self.claimer.worker_id, failures, is_logging, jar.program_path, jar.root_is_meant, left
         )
         raised = self._listener.signals.raised
-        begin_afresh(jar.layout.home, self.categories, self._is_storage, said, ORDERS, raised, self.log)
+        begin_afresh(
+            jar.layout.home, self.categories, self._is_storage, self.claimer.room.offer, said, ORDERS, raised, self.log
+        )
         return ENDED if self.is_told_to_end() else STOPPED if self._listener.is_told_to_stop() else LEAVING
 
     def _tell_ends(self) -> None:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Container, Sequence
 from typing import NamedTuple
 
+from jobjar.attempts.capacity import Offer
 from jobjar.job_file.description import STORAGE_CATEGORY
 from jobjar.layout import WorkerPaths
 from jobjar.liveness import ProcessIdentity
@@ -49,6 +50,7 @@ def begin_afresh(
     home: str,
     categories: Sequence[str],
     is_storage: bool,
+    offer: Offer,
     predecessor: Predecessor,
     orders: Sequence[int],
     raised: Container[int],
@@ -67,6 +69,7 @@ def begin_afresh(
     program = ["-P", "-m", "jobjar.programs.start_worker"] if carrier is None else [f"{carrier}/bin/start_worker"]
     words = [sys.executable, *program, "--foreground", "--home", home]
     words += ["--storage"] if is_storage else []
+    words += offer.words()
     words += ["--as-root-for-group"] if predecessor.root_is_meant else []
     words += ["--in-place-of", json.dumps(predecessor._asdict()), "--", *named]
     try:

@@ -35,6 +35,8 @@ class AttemptWatch:
         self._flush_log = flush_log
         self._settle_dependents = settle_dependents
         self._killed_task: int | None = None
+        # Whether `reason` read of something that another attempt may have to heed.
+        self.is_woken = False
 
     @property
     def interval_s(self) -> float:
@@ -48,10 +50,11 @@ class AttemptWatch:
 
     def take_wake(self) -> bool:
         """Read what woke the worker. Returns whether it may be a reason to end a job."""
-        return self._listener.take_wake()
+        was_woken, self.is_woken = self.is_woken, False
+        return self._listener.take_wake() or was_woken
 
     def reason(self, job: ClaimedJob) -> str | None:
-        self.take_wake()
+        self.is_woken |= self._listener.take_wake()
         self._pulse.beat()
         self._flush_log()
         self._claimer.jar.mirror(after_s=self._poll_time_s, with_others=True)

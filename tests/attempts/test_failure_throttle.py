@@ -12,7 +12,7 @@ import pytest
 from jobjar.attempts import claim_undone, failure_throttle
 from jobjar.attempts.attempt import FAILED, KILLED, PUBLISHED, SUCCEEDED, TIMED_OUT, AttemptEnd, ClaimedJob
 from jobjar.attempts.verdict import Verdict
-from jobjar.ledger import ask_claiming
+from jobjar.ledger import ask_closed
 from jobjar.ledger.ask_claiming import next_due
 from jobjar.ledger.ask_status import list_throttles
 from jobjar.ledger.rebuild import fill_ledger
@@ -188,7 +188,7 @@ def test_the_ledger_is_asked_only_when_a_job_of_a_batch_failed_fast(
 def test_failures_among_many_ends_of_others_are_found_by_the_indexes_alone(site: Site) -> None:
     site.submit(1)
     connection = site.claimer.jar.ledger.connection
-    query = f"EXPLAIN QUERY PLAN {ask_claiming._BATCH_ENDS}"
+    query = f"EXPLAIN QUERY PLAN {ask_closed._BATCH_ENDS}"
     plan = "\n".join(row[3] for row in connection.execute(query, ("wc", 60)))
     assert "SCAN job" not in plan and "TEMP B-TREE FOR ORDER BY" in plan.splitlines()[-1]
     assert "USING INDEX attempt_ended" in plan and "USING INDEX attempt_undecided" in plan

@@ -96,15 +96,11 @@ def test_a_name_of_a_job_is_no_shell_text(rig: Rig, tmp_path: Path) -> None:
 
 REFUSE_A_PROCESS = """
 import errno, os
-from jobjar.attempts import surroundings
-from jobjar.described import overlap
 from jobjar.programs import start_worker
-start = overlap.start_shell
-def start_other(text, *rest):
-    if text == surroundings._SHELL_TEXT:
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
-    return start(text, *rest)
-overlap.start_shell = start_other
+from jobjar.stages import run
+def refuse(*words, **more):
+    raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+run.start_session = refuse
 start_worker.main(["--foreground"])
 """
 

@@ -131,7 +131,7 @@ class ArrayWorld(World):
             wanted = None if named is None else definition.indexes.within(*named)
             assert wanted is not None
             run = ChunkRun(Workplaces(body.claimer), job, definition, wanted, _Watch(), refused)
-            ended = run.run(self.now, may_go_on)
+            ended = block(run.run(self.now, may_go_on))
             job = run.job._replace(name=ended.name)
             complete(body.claimer, Ending(job, ended.end, ended.verdict, self.now()), refused)
         body.job = None
