@@ -41,6 +41,7 @@ DOCUMENTS = [
         "docs/migration.md",
         "docs/security.md",
         "docs/faults.md",
+        "docs/web.md",
     )
 ]
 VERBS_WITHOUT_PROGRAM = sorted(set(VERBS) - set(PROGRAMS))
@@ -226,6 +227,7 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
         "migration.md",
         "security.md",
         "faults.md",
+        "web.md",
         "jar.svg",
         "man",
         *(f"man/{page.name}" for page in PAGES.iterdir()),

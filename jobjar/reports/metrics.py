@@ -37,7 +37,13 @@ class Metric(NamedTuple):
 def format_metrics(jar: Jar) -> str:
     """All metrics of a jar as text. Raises OSError."""
     began = time.monotonic()
-    metrics = list(_make_metrics(jar, gather_status(jar)))
+    return format_status(jar, gather_status(jar), began)
+
+
+def format_status(jar: Jar, status: Status, began: float | None = None) -> str:
+    """The metrics of a status. `began` (monotonic clock): when its gathering began."""
+    began = time.monotonic() if began is None else began
+    metrics = list(_make_metrics(jar, status))
     took = Metric(
         "jobjar_collect_duration_seconds", "How long it took to gather these.", [({}, time.monotonic() - began)]
     )
