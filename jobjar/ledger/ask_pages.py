@@ -80,6 +80,13 @@ def page_of_jobs(connection: Connection, filters: Filters, order: str, cursor: C
     return PageOfJobs(jobs, None, True)
 
 
+def job_called(connection: Connection, word: str) -> str | None:
+    """The id of the job that has this id, or this whole name."""
+    query = "SELECT uid FROM job WHERE uid = ?1 UNION ALL SELECT uid FROM job WHERE name = ?1 LIMIT 1"
+    row = connection.execute(query, (word,)).fetchone()
+    return None if row is None else row[0]
+
+
 def _runs(filters: Filters, order: str) -> list[tuple[str, _Read]]:
     if order in (ENDED, ENDED_FIRST):
         return [(order, _read_ended if order == ENDED else _read_ended_first)]

@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None, program_path: str | None = None, pro
 
         from jobjar.web.access import LOOPBACK, Access
         from jobjar.web.looker import Looker
-        from jobjar.web.server import make_app, serve
+        from jobjar.web.serve import serve
+        from jobjar.web.server import make_app
 
         if not 0 <= options.port <= 65535:
             raise UsageError(reason=f"--port: {options.port} is no port")

@@ -16,7 +16,7 @@ from jobjar.errors import JarError, UsageError
 from jobjar.jar import Jar
 from jobjar.job_file.names import identifier_in_name
 from jobjar.ledger.ask_history import dependents_of
-from jobjar.ledger.ask_pages import ORDERS, STATE, Cursor, page_of_jobs
+from jobjar.ledger.ask_pages import ORDERS, STATE, Cursor, job_called, page_of_jobs
 from jobjar.ledger.ask_selected import Filters, jobs_of_rows
 from jobjar.ledger.models import JobReport
 from jobjar.reports.explain import explain_job
@@ -27,7 +27,7 @@ from jobjar.reports.standing import Look
 from jobjar.selecting.named import find_job, is_pattern
 from jobjar.selecting.select import count_selected
 from jobjar.selecting.selection import Selection, make_selection
-from jobjar.text import printable
+from jobjar.text import as_text, printable
 from jobjar.web.charts import Piece, draw_lines, draw_time_line
 from jobjar.web.looker import Seen
 
@@ -96,11 +96,7 @@ def _words(given: Mapping[str, str]) -> str:
 
 def _exact(jar: Jar, word: str | None) -> str | None:
     """The id of the one job that is called exactly so."""
-    if not word or is_pattern(word) or word.startswith("@"):
-        return None
-    with contextlib.suppress(JarError):
-        return find_job(jar, word).uid
-    return None
+    return job_called(jar.ledger.connection, as_text(word)) if word else None
 
 
 def write_cursor(cursor: Cursor) -> str:

@@ -95,6 +95,16 @@ class Looker:
         """Look if it is time to; returns the number of the last look."""
         return await self.ask(lambda jar, seen: seen.number)
 
+    async def count_past(self) -> bool:
+        """Count a piece of the past; returns whether there are more."""
+
+        def count(jar: Jar, seen: Seen) -> bool:
+            if self._past.is_to_count:
+                self._past.advance(jar.ledger.connection, _ADVANCE_S)
+            return self._past.is_to_count
+
+        return await self.ask(count)
+
     def close(self) -> None:
         self.is_ending = True
         self._pool.submit(self._close)
@@ -141,7 +151,6 @@ class Looker:
         with jar.ledger.errors_named():
             status = gather_refreshed(jar, [])
             workers = list_working(jar, time.time())
-            self._past.advance(jar.ledger.connection, _ADVANCE_S)
             spans = self._past.read(jar.ledger.connection, status["jobs"]["unclaimed"])
         number = 1 if self._seen is None else self._seen.number + 1
         self._seen = Seen(number, time.time(), status, workers, spans)

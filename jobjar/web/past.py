@@ -84,6 +84,11 @@ class Past:
     def is_whole(self) -> bool:
         return self._older is None
 
+    @property
+    def is_to_count(self) -> bool:
+        """Whether `advance` has something to do."""
+        return not self.is_whole or time.time() > self._made_at + _ANEW_S
+
     def advance(self, connection: Connection, within_s: float = 0.0) -> None:
         """Count at least one more piece, and others for so long."""
         until = time.monotonic() + within_s

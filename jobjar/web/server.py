@@ -9,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
-import ssl
 import traceback
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -39,6 +37,8 @@ _PIECE_BYTES = 1 << 16
 _MOST_LISTENERS = 200
 _SEND_S = 10.0
 _BEAT_S = 15.0
+# Between two pieces of the past that are counted, and until it is asked again whether there are more.
+_COUNT_S, _COUNT_AGAIN_S = 0.05, 60.0
 # So long a reader of an output may pause.
 _TAKE_S = 300.0
 # So many pages are kept while nothing changes, of not more than so many characters.
@@ -69,7 +69,7 @@ _STATUS = {
 
 
 def make_app(looker: Looker, access: Access) -> web.Application:
-    """The application, which `serve` runs."""
+    """The application, which `serve` in serve.py runs."""
     app = web.Application(middlewares=[_guard], client_max_size=4096)
     app[_LOOKER], app[_ACCESS], app[_KEPT], app[_LISTENERS] = looker, access, OrderedDict(), _Listeners()
     app[_READERS] = ThreadPoolExecutor(2, thread_name_prefix="output")
@@ -152,6 +152,8 @@ async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             return _error_page(
                 401, "A token is wanted", "use the whole address that `jobjar web` printed when it began"
             )
+        if any("\0" in value for value in request.query.values()):
+            return _error_page(400, "That cannot be shown", "nothing is called so: there is a NUL in it")
         return _with_headers(await handler(request))
     except web.HTTPException as error:
         if error.status < 400:
@@ -360,34 +362,18 @@ async def _keep_looking(app: web.Application) -> Any:
                             numbers.get_nowait()
                         numbers.put_nowait(number)
 
-    task = asyncio.create_task(look())
+    async def count() -> None:
+        while True:
+            has_more = False
+            with contextlib.suppress(JarError, OSError, *UNREADABLE):
+                has_more = await app[_LOOKER].count_past()
+            await asyncio.sleep(_COUNT_S if has_more else _COUNT_AGAIN_S)
+
+    tasks = [asyncio.create_task(look()), asyncio.create_task(count())]
     yield
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    for task in tasks:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
     app[_READERS].shutdown(wait=False, cancel_futures=True)
     app[_LOOKER].close()
-
-
-async def serve(
-    app: web.Application,
-    listening: socket.socket,
-    tls: ssl.SSLContext | None,
-    begun: Callable[[], None],
-    end: asyncio.Event,
-) -> None:
-    """Serve at an open socket until `end` is set. `begun` is called once requests are answered. Raises OSError."""
-    # No log of requests: the first one has the token in its address.
-    # Nor of what is no request: anybody on this machine could fill the terminal with it. `_guard` tells of faults.
-    silent = logging.getLogger(f"{__name__}.requests")
-    silent.setLevel(logging.CRITICAL)
-    runner = web.AppRunner(
-        app, access_log=None, logger=silent, handle_signals=False, keepalive_timeout=30.0, shutdown_timeout=1.0
-    )
-    await runner.setup()
-    try:
-        await web.SockSite(runner, listening, ssl_context=tls).start()
-        begun()
-        await end.wait()
-    finally:
-        await runner.cleanup()

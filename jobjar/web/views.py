@@ -34,7 +34,7 @@ from jobjar.web.looker import Seen
 from jobjar.web.past import Span
 
 _DAY_S = 86400.0
-_MOST_ATTEMPTS = 4000
+_MOST_ATTEMPTS = 1500
 _PIECES_A_LINE = 400
 # So many failures are looked at, and so many of their outputs are read.
 _MOST_FAILURES, _READ_OUTPUTS = 2000, 200

@@ -233,6 +233,14 @@ def test_no_address_makes_the_server_fail(rig: Rig) -> None:
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
 
         ask()
+        for path in (
+            "/job?id=%00",
+            "/jobs?search=%00&category=%00",
+            "/output?id=x%00",
+            "/batch?name=%00",
+            "/follow?id=%00",
+        ):
+            assert view.ask(path).status == 400, path
         for raw in (b"\0\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n"):
             with socket.create_connection((view.host, view.port)) as odd:
                 odd.sendall(raw)
