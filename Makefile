@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := slurmctld slurmd slurm-client util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
 	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux parallel
+WEB_PACKAGES := chromium chromium-driver fonts-dejavu-core openssl
 BENCHMARKS := throughput bench_arrays bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 
 PEERS := huey==2.5.3 jug==2.4.0
@@ -15,7 +16,7 @@ QUICK := -n 2 --dist worksteal -m "not slow and not faults" --durations=5 --dura
 # Whichever of these run on this machine; a path will do too.
 PYTHONS ?= python3.12 python3.13
 
-.PHONY: help demo demo-jug test test-quick test-pythons faults lint format bench bench-peers tarball dist docs packages clean
+.PHONY: help demo demo-jug packages-web screens test test-web test-quick test-pythons faults lint format bench bench-peers tarball dist docs packages clean
 
 help:
 	@echo "make demo        run the three-stage example on this machine's own Python library"
@@ -23,6 +24,7 @@ help:
 	@echo "make test        lint and all tests        make test-quick   those that start no program, in a minute"
 	@echo "make test-pythons  the quick ones with each of $(PYTHONS) that runs here"
 	@echo "make faults      break everything for twenty minutes and count what was lost (as root: all of it)"
+	@echo "make test-web    the pages in Chromium     make screens      pictures of them for README.md (make packages-web)"
 	@echo "make lint        formatter, linter, types  make format       let the formatter do it"
 	@echo "make tarball     build/jobjar-VERSION.tgz: a jar with its library, to be unpacked where there is neither pip nor network"
 	@echo "make dist        build/dist: the wheel and the sdist, checked"
@@ -46,6 +48,10 @@ demo-jug: $(READY)
 # Tests often wait for what they started: six at once keep two processors busy.
 test: lint
 	@$(BIN)/python -m pytest -n 6 --dist worksteal
+
+# The pages in Chromium; `make test` has them too, and skips them where there is none.
+test-web: $(READY)
+	@$(BIN)/python -m pytest tests/web
 
 test-quick: $(READY)
 	@$(BIN)/python -m pytest $(QUICK)
@@ -120,6 +126,14 @@ packages:
 	@test -e /usr/sbin/policy-rc.d || { printf '#!/bin/sh\nexit 101\n' > /usr/sbin/policy-rc.d; \
 	  chmod +x /usr/sbin/policy-rc.d; trap 'rm -f /usr/sbin/policy-rc.d' EXIT; }; \
 	DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(PACKAGES)
+
+# What the tests of pages need besides; all of it from Debian.
+packages-web:
+	DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(WEB_PACKAGES)
+
+# The pictures in README.md, of a jar that is made for them.
+screens: $(READY)
+	@$(BIN)/python release/make_screens.py
 
 clean:
 	rm -rf build .pytest_cache .mypy_cache .ruff_cache

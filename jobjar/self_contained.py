@@ -129,10 +129,12 @@ def _find_distributions() -> Iterator[importlib.metadata.Distribution]:
             for requirement in distribution.requires or ():
                 wanted, _, condition = requirement.partition(";")
                 named = re.match(r"[\w.-]+", wanted)
-                if named and "extra" not in condition:
-                    # A dependency for some systems only is installed only on such a system.
+                is_for_view = name == "jobjar" and re.search(r"extra == .web.", condition) is not None
+                if named and ("extra" not in condition or is_for_view):
+                    # A dependency for some systems only is installed only on such a system. What draws the view's pages is
+                    # carried if it is here.
                     required = re.sub(r"[-_.]+", "-", named[0]).lower()
-                    waiting.append((required, name == "jobjar" or not condition))
+                    waiting.append((required, not is_for_view and (name == "jobjar" or not condition)))
 
 
 def _read_carried(python: str) -> list[str]:

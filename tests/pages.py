@@ -16,10 +16,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
-    *(
-        ROOT / name
-        for name in ("README.md", "docs/tutorial.md", "docs/guide.md", "docs/described-jobs.md", "docs/pilots.md")
-    ),
+    *(ROOT / name for name in ("README.md", "docs/tutorial.md", "docs/guide.md", "docs/described-jobs.md")),
+    *(ROOT / name for name in ("docs/pilots.md", "docs/web.md")),
     *sorted((ROOT / "docs/man").iterdir()),
 )
 # A fenced block with its language, or lines that are indented by four blanks or more.

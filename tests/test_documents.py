@@ -42,6 +42,7 @@ DOCUMENTS = [
         "docs/security.md",
         "docs/faults.md",
         "docs/pilots.md",
+        "docs/web.md",
     )
 ]
 VERBS_WITHOUT_PROGRAM = sorted(set(VERBS) - set(PROGRAMS))
@@ -228,6 +229,7 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
         "security.md",
         "faults.md",
         "pilots.md",
+        "web.md",
         "jar.svg",
         "man",
         *(f"man/{page.name}" for page in PAGES.iterdir()),

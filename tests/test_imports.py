@@ -22,6 +22,7 @@ ROOMS = [
     *("selecting", "stages"),
     *("typed_job", "described", "batches", "arrays"),
     *("recovery", "nightly", "steering", "reports", "pilots", "doctor", "self_contained", "create"),
+    "web",
     "worker",
     *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself
     "programs",

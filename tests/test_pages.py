@@ -295,6 +295,25 @@ STAGES: dict[str, dict[str, Stage]] = {
             after=f"{_STORED_AGAIN}; jobjar wait --timeout 200s again; list_outputs again | grep result-3"
         ),
     },
+    "web.md": {
+        "jobjar web": Stage(
+            before=_JAR + "start_worker\n" + batch("BATCH", "true") + "jobjar wait --timeout 200s BATCH",
+            instead={
+                "jobjar web": (
+                    "timeout --signal INT 60 jobjar web --port 0 > printed & "
+                    "until grep -q '^http://127.0.0.1:[0-9]*/[?]token=' printed; do sleep 0.1; done; "
+                    "kill -INT $!; wait $! || true",
+                    "it stays until somebody ends it",
+                )
+            },
+        ),
+        "ssh -L": Stage(instead={"ssh ": (":", "another machine that is reached so")}),
+        "jobjar report --html report": Stage(after="grep -q 'Jobs that ended' report.html"),
+        "jobjar report --html batch": Stage(after="grep -q '1 of 1 jobs have ended' batch.html"),
+        "(crontab -l; cat $JJ_HOME/crontabs/metrics": Stage(
+            instead={"(crontab -l; cat $JJ_HOME/crontabs/": (":", _CRON)}
+        ),
+    },
     "abort_batch.1": {"abort_batch": Stage(before=f"{_THINGS}{_JAR}{_COUNT}submit_batch count.jug level=3")},
     "batch_edit.1": {"batch_edit": Stage(before=f"{_THINGS}{_JAR}{_COUNT}submit_batch count.jug level=3")},
     "batch_status.1": {

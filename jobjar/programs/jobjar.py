@@ -43,6 +43,9 @@ VERBS: dict[str, str] = {
     "wait": "wait until jobs have ended",
     "top": "show what the jar is doing, its workers and its jobs, on the whole terminal",
     "stats": "print what jobs take: waiting and run time, processor time, memory",
+    "web": "show the jar in a browser",
+    "report": "write a report of the jar, or of a batch, as one file",
+    "metrics": "print what the jar is doing as numbers for Prometheus",
     "cancel": "cancel jobs that wait, are held, or run",
     "retry": "run ended jobs again",
     "remove": "remove ended jobs",
@@ -67,7 +70,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
     ),
     "See": (
         *("list", "show", "explain", "history", "output", "wait", "stats", "top"),
-        *("system_status", "batch_status", "list_outputs", "get_output"),
+        *("system_status", "batch_status", "list_outputs", "get_output", "web", "report", "metrics"),
     ),
     "Workers": (
         *(

@@ -57,6 +57,12 @@ def gather_batches(jar: Jar, name: str | None = None) -> list[Batch]:
     (for good), `retried_jobs` (not ended, but failed before) and `held_jobs` (by workers).
     Durations are seconds, times are UTC epoch seconds. Raises UnknownBatch, LedgerUnavailable.
     """
+    refresh_ledger(jar)
+    return describe_batches(jar, name)
+
+
+def describe_batches(jar: Jar, name: str | None) -> list[Batch]:
+    """`gather_batches` for a caller that brings the ledger up to date."""
     rows = _find_batches(jar, name)
     connection = jar.ledger.connection
     phases = ask_batches.count_phases(jar.ledger, name)
@@ -94,11 +100,11 @@ def gather_work(jar: Jar, name: str | None = None) -> list[Batch]:
     """The work of all batches by name, or of the one called `name`. Each has `batch`; `work_done`, the sum of this monitored
     variable over the jobs that succeeded and report it (None if none does); `work_done_jobs`, how many do; `work_under_way`, the
     sum that running jobs report so far, or None. Raises UnknownBatch, LedgerUnavailable."""
+    refresh_ledger(jar)
     return _describe_work(jar, _find_batches(jar, name), name)
 
 
 def _find_batches(jar: Jar, name: str | None) -> list[BatchRow]:
-    refresh_ledger(jar)
     name = None if name is None else as_text(name)
     rows = ask_batches.list_batches(jar.ledger, name)
     if name is not None and not rows:

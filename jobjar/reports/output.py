@@ -50,6 +50,10 @@ class OpenOutput:
             offset += len(piece)
             yield piece
 
+    def read_piece(self, offset: int, size: int) -> bytes:
+        """At most `size` bytes from this one on; fewer at the end of the file, or where a disk gives no more at once."""
+        return os.pread(self._descriptor, size, offset)
+
     def find_tail(self, lines: int) -> int:
         """At which byte the last so many lines begin."""
         size = end = self.size()

@@ -188,7 +188,7 @@ def _alike(jar: Jar, failed: Sequence[EndedJob]) -> list[Failure]:
     """Failures by how they ended and what they said, the most frequent first."""
     found: dict[tuple[Any, ...], Failure] = {}
     for number, job in enumerate(failed):
-        said = _read_said(jar, job) if number < _READ_FAILURES else job.message
+        said = read_said(jar, job) if number < _READ_FAILURES else job.message
         how = job.outcome, job.exit_status, job.signal
         key = (*how, None if said is None else _NUMBERS.sub("#", said))
         known = found.get(key)
@@ -196,7 +196,7 @@ def _alike(jar: Jar, failed: Sequence[EndedJob]) -> list[Failure]:
     return sorted(found.values(), key=lambda failure: -failure.jobs)
 
 
-def _read_said(jar: Jar, job: EndedJob) -> str | None:
+def read_said(jar: Jar, job: EndedJob) -> str | None:
     """The error of a job's last attempt, else the last line of its output."""
     if job.message:
         return job.message

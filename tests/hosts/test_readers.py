@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import driver
 from tests.others import NOBODY, by_user, open_place
 from tests.rig import BIN, Result, Rig
+from tests.web.viewing import viewed
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 # A program as it runs where the jar is on a network disk, and homes are made below a directory of the test.
@@ -240,6 +242,20 @@ def test_the_library_s_lists_work_for_a_reader(readable: ReadableRig) -> None:
     code = "import jobjar; print(*[job.name for job in jobjar.completed_jobs() + jobjar.unclaimed_jobs()])"
     for _ in range(2):
         assert sorted(readable.read(sys.executable, "-c", code).stdout.split()) == sorted(names)
+
+
+def test_a_mere_reader_can_look_at_a_jar_in_a_browser(readable: ReadableRig) -> None:
+    names = run_three_jobs(readable)
+    before = tree_of(readable.home)
+    readable.before = readable._as_nobody
+    with viewed(readable, TMPDIR=str(readable.temporary), HOME="/nonexistent") as view:
+        assert 'data-count="ended">2<' in view.ask("/").text
+        (uid,) = re.findall(r"/job\?id=(\w{12})\"", view.ask("/jobs?outcome=succeeded").text)
+        assert view.ask(f"/output?id={uid}").text == "one\n"
+        assert view.ask("/metrics").status == 200
+    readable.before = []
+    assert tree_of(readable.home) == before and len(names) == 3
+    assert os.listdir(readable.temporary) == []
 
 
 def test_who_may_read_a_jar_may_read_what_is_made_in_it_later(readable: ReadableRig) -> None:

@@ -27,6 +27,7 @@ from jobjar.layout import LEAVING
 from jobjar.ledger.ask_arrays import array_of, chunks_cut_short, ended_numbers
 from jobjar.ledger.fold import fold_journals
 from jobjar.processes.starting import CannotStart
+from jobjar.processes.waits import block
 from jobjar.reports.refresh import refresh_ledger
 from jobjar.selecting.selection import make_selection
 from jobjar.stages.complete import Ending, WhileRefused, complete
