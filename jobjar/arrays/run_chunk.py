@@ -101,6 +101,7 @@ class ChunkRun:
         self._user_s = self._system_s = 0.0
         self._memory_kib = 0
         self.has_failed = False  # one of its tasks, for good
+        self._look_at = 0.0
 
     def run(self, disk_now: Callable[[], float], may_go_on: Callable[[], bool]) -> Steps[ChunkEnd]:
         """Run the tasks, in steps. `may_go_on` says, between tasks, whether the worker may begin another. Raises CannotUseJar,
@@ -173,15 +174,15 @@ class ChunkRun:
             raise LeftOff(INTERRUPTED, why, is_to_hold=True) from error
         except OSError as error:
             raise LeftOff(INTERRUPTED, explain_error(error), _REFUSED_PAUSE_S) from error
-        look_at = time.monotonic() + self._watch.interval_s
+        self._look_at = time.monotonic() + self._watch.interval_s
         try:
             self._cancel_tasks(workplace)
             while (index := self._queue.take_next(disk_now)) is not None:
                 yield from self._run_task(index, workplace, world, disk_now)
                 if self._log.is_due():
                     self._flush(workplace)
-                if time.monotonic() >= look_at:
-                    look_at = time.monotonic() + self._watch.interval_s
+                if time.monotonic() >= self._look_at:
+                    self._look_at = time.monotonic() + self._watch.interval_s
                     self._heed(may_go_on)
                     self._orders.look()
                     self._share_rest(workplace, disk_now)
@@ -189,9 +190,7 @@ class ChunkRun:
                     raise LeftOff(INTERRUPTED, TOLD_TO_END)
                 self._cancel_tasks(workplace)
                 if self._queue.has_more and not self._time.is_left():
-                    raise LeftOff(
-                        INTERRUPTED, "its worker has not enough time left for another task; the rest goes back"
-                    )
+                    raise LeftOff(INTERRUPTED, "its worker has no time left for another task; the rest goes back")
         finally:
             world.close()
 
@@ -333,6 +332,7 @@ class ChunkRun:
                 ended = yield Listen(waiter, timeout_s)
                 if ended is not None:
                     return None, ended
+                self._look_at = 0.0  # an order may have come: heed it before the next task
                 cause = self._find_cause(index, deadline)
                 if warn_at is not None and time.monotonic() >= warn_at:
                     send_warning(self._array.given, waiter.pid)

@@ -115,7 +115,7 @@ def test_a_killed_submission_of_two_batches_leaves_both_or_neither(case: Case) -
             assert_recovered(case)
             assert jobs_in(case, "unclaimed") == ALL_OF_BOTH
 
-    assert kill_at_each_write(case, 1, "submit_batch", {"text": SEEDS + BLOCKS}, both_or_neither) > 25
+    assert kill_at_each_write(case, 1, "submit_batch", {"text": SEEDS + BLOCKS}, both_or_neither) > 10
     assert outcomes["both"] > 8 and outcomes["neither"] > 8
 
 
@@ -148,7 +148,7 @@ def test_a_killed_widening_submits_the_new_seeds_once_or_not_at_all(case: Case) 
         assert seeds_in(case, "unclaimed") == [1, 2, 3, 4, 5]
 
     arguments = {"name": "wc", "seeds": "1-5", "priority": "7"}
-    assert kill_at_each_write(case, 2, "edit_batch", arguments, old_or_new) > 20
+    assert kill_at_each_write(case, 2, "edit_batch", arguments, old_or_new) > 10
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_a_killed_abortion_cancels_all_that_wait_or_none(case: Case) -> None:
         final = {(entry["job"], entry["attempt"], entry["outcome"]) for entry in ends}
         assert Counter(outcome for *_, outcome in final) == {"cancelled": 3, "succeeded": 1}
 
-    assert kill_at_each_write(case, 1, "abort_batch", {"name": "wc"}, all_or_none) > 25
+    assert kill_at_each_write(case, 1, "abort_batch", {"name": "wc"}, all_or_none) > 10
 
 
 @pytest.mark.slow
@@ -182,7 +182,7 @@ def test_a_killed_restart_submits_each_job_again_once_or_not_at_all(case: Case) 
         case.do("abort_batch", name="wc", restart=True)
         assert seeds_in(case, "unclaimed") == [1, 2, 3]
 
-    assert kill_at_each_write(case, 2, "abort_batch", {"name": "wc", "restart": True}, again_or_not) > 20
+    assert kill_at_each_write(case, 2, "abort_batch", {"name": "wc", "restart": True}, again_or_not) > 10
 
 
 @pytest.mark.slow
@@ -194,4 +194,4 @@ def test_a_recovery_of_a_killed_submission_may_be_killed_too(case: Case, match: 
     def both(case: Case) -> None:
         assert jobs_in(case, "unclaimed") == ALL_OF_BOTH
 
-    assert kill_at_each_write(case, 1, "recover", {}, both) > 20
+    assert kill_at_each_write(case, 1, "recover", {}, both) > 10

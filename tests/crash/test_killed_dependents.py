@@ -67,7 +67,7 @@ def test_a_worker_that_is_killed_at_any_write_leaves_dependents_to_the_next(
     killed = kill_everywhere(
         *(nursery, template, tmp_path, a_job_and_dependents, "work", 9), then=each_has_the_end_that_it_should
     )
-    assert killed > 20
+    assert killed > 10
 
 
 def test_a_killed_cancellation_takes_dependents_along_or_leaves_both(
@@ -155,4 +155,4 @@ def test_a_worker_that_is_killed_at_any_write_leaves_the_rest_of_a_failed_batch_
         assert set(case.runs()) == set(case.submitted[:2])
 
     killed = kill_everywhere(*(nursery, template, tmp_path, a_batch, "work", 9), then=the_rest_did_not_run)
-    assert killed > 20
+    assert killed > 10

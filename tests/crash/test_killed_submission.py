@@ -44,7 +44,7 @@ def test_a_submission_into_a_new_jar_may_be_killed_at_every_write(
     nursery: Nursery, template: Path, tmp_path: Path
 ) -> None:
     killed = kill_everywhere(nursery, template, tmp_path, nothing, "submit_command", 1, command=Case.command)
-    assert killed > 20
+    assert killed > 10
 
 
 @pytest.mark.slow
@@ -66,7 +66,7 @@ def test_a_submission_of_three_jobs_at_once_may_be_killed_at_every_write(
     nursery: Nursery, template: Path, tmp_path: Path
 ) -> None:
     killed = kill_everywhere(nursery, template, tmp_path, one_job_before, "submit_commands", 1, commands=three_commands)
-    assert killed > 25
+    assert killed > 10
 
 
 def test_a_killed_submission_for_later_leaves_a_job_that_begins_then_or_none(
