@@ -23,7 +23,8 @@ ROOMS = [
     *("typed_job", "described", "batches", "arrays"),
     *("recovery", "nightly", "steering", "reports", "doctor", "self_contained", "create"),
     "worker",
-    *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself
+    *("library", "library_batches", "library_submit", "library_looking", "library_steering", "library_waiting"),
+    *("executor", "joblib", ""),  # "" is jobjar itself
     "programs",
 ]
 # Directories of tests for what spans rooms. The others have the name of the room that they test.
