@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PACKAGES := util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
-	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux
-BENCHMARKS := throughput bench_arrays bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
+	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux \
+	$(shell apt-cache pkgnames libpython3 2>/dev/null | grep -- '-testsuite$$')
+BENCHMARKS := throughput bench_arrays bench_executor bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 
 # The tests that start no program (tests/quick.py); the names of those that take long all the same are shown.
 QUICK := -n 2 --dist worksteal -m "not slow and not faults" --durations=5 --durations-min=2

@@ -39,6 +39,7 @@ DOCUMENTS = [
         "docs/guide.md",
         "docs/described-jobs.md",
         "docs/migration.md",
+        "docs/python.md",
         "docs/security.md",
         "docs/faults.md",
     )
@@ -224,6 +225,7 @@ def test_a_jar_has_the_documents(rig: Rig) -> None:
         "guide.md",
         "described-jobs.md",
         "migration.md",
+        "python.md",
         "security.md",
         "faults.md",
         "jar.svg",

@@ -61,27 +61,27 @@ class JobFunction(Generic[P, T]):
 
 
 @overload
-def job(function: str, /) -> Job: ...
+def job(name: str, /) -> Job: ...
 @overload
-def job(function: Callable[P, T], /) -> JobFunction[P, T]: ...
+def job(name: Callable[P, T], /) -> JobFunction[P, T]: ...
 @overload
 def job(**options: Any) -> Callable[[Callable[P, T]], JobFunction[P, T]]: ...
 
 
-def job(function: str | Callable[..., Any] | None = None, /, **options: Any) -> Any:
+def job(name: str | Callable[..., Any] | None = None, /, **options: Any) -> Any:
     """As a decorator, `@jobjar.job` or `@jobjar.job(category="GPU")`: a call of the function submits it, and returns a future.
     `options` are those of `jobjar.Executor`.
 
     With a text, `jobjar.job(name)`: all that is known of one job. `name` is its name, its id, the beginning of its id, or its
     path; or the id of an array, or a task (`ARRAY[7]`), whose attempts are its ends. Raises UnknownJob, AmbiguousJob, UsageError.
     """
-    if isinstance(function, str):
-        return library.job(function)
-    if function is None:
+    if isinstance(name, str):
+        return library.job(name)
+    if name is None:
         return lambda function: JobFunction(function, options)
-    if not callable(function):
-        raise UsageError(reason=f"{function!r} is neither the name of a job nor a function")
-    return JobFunction(function, {})
+    if not callable(name):
+        raise UsageError(reason=f"{name!r} is neither the name of a job nor a function")
+    return JobFunction(name, {})
 
 
 @overload
