@@ -25,7 +25,10 @@ def workers(count: int) -> Iterator[None]:
     """Workers of the library's jar, until the end."""
     started = [
         subprocess.Popen(
-            [BIN / "start_worker", "--foreground"], stdout=subprocess.PIPE, env={"JJ_HOME": jobjar.get_home()}
+            [BIN / "start_worker", "--foreground"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={"JJ_HOME": jobjar.get_home()},
         )
         for _ in range(count)
     ]

@@ -114,5 +114,6 @@ def _describe_end(jar: Jar, uid: str, outcome: str | None) -> str:
 
 def _as_identifier(name: str) -> str:
     """A function's name as a part of a job's name."""
-    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_.") else "-" for letter in name)
-    return kept.strip("-.")[:60].rstrip("-.") or "call"
+    last = name.rpartition(".")[2]
+    kept = "".join(letter if letter.isascii() and (letter.isalnum() or letter == "_") else "-" for letter in last)
+    return kept.strip("-")[:60].rstrip("-") or "call"
