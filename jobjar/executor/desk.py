@@ -29,7 +29,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import new_id
 from jobjar.ledger.fold import OUTCOME_COMES_WITHIN_S
 from jobjar.processes.wake import DirectoryWatch, wait_readable
-from jobjar.shared_disk.files import is_gone
+from jobjar.shared_disk.files import is_gone, look_afresh
 
 _GROUPS_PER_WORKER = 4
 # Who cancels a call that is just being sent waits so long at most.
@@ -64,6 +64,11 @@ class Desk:
         self._watch: DirectoryWatch | None = None
         self._ask_at, self._ask_pause_s, self._trouble_at = 0.0, _ASK_LEDGER_AFTER_S, 0.0
         self._beat_at = 0.0
+
+    def __del__(self) -> None:
+        # Not before: who still has the executor may write to the pipe, and its number may be another file's by then.
+        for descriptor in (self._reader, self._writer):
+            os.close(descriptor)
 
     # What threads of the user call
 
@@ -307,6 +312,8 @@ class Desk:
     def _look_for_ends(self, now: float) -> None:
         """Look for groups whose jobs are over, without a result of each call. Raises JarError, OSError."""
         late = [group for group in self._groups.values() if group.job and now - group.news_at > _LOOK_FOR_END_AFTER_S]
+        if late:
+            look_afresh(self._jar.layout.completed)  # so that a network disk shows new names there
         ended = [group for group in late if group.ended_at is not None or has_ended(self._jar, group.job)]
         # The results are read once more after the end was seen.
         judged = [group for group in ended if group.ended_at is not None]

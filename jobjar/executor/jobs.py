@@ -12,7 +12,7 @@ from jobjar.attempts.attempt import CANCELLED
 from jobjar.errors import JarError
 from jobjar.host import login
 from jobjar.jar import Jar
-from jobjar.job_file.names import id_in_name
+from jobjar.job_file.names import check_identifier, check_priority, id_in_name
 from jobjar.ledger.ask_awaited import job_outcomes
 from jobjar.ledger.ask_jobs import find_jobs
 from jobjar.reports.jobs import find_output
@@ -43,13 +43,18 @@ class End(NamedTuple):
 
 
 class Jobs:
-    """`attributes` are those of `jobjar.submit`, with category, priority and name. Raises BadAttribute and its like."""
+    """`attributes` are those of `jobjar.submit`, with category, priority and name. Raises BadAttribute, BadCategory,
+    BadIdentifier, BadPriority."""
 
     def __init__(self, attributes: Mapping[str, Any]) -> None:
         self._attributes = {name: value for name, value in attributes.items() if value is not None}
         self._about = [self._attributes.pop(name, None) for name in ("priority", "category")]
         self._name = self._attributes.pop("name", None)
         self._attributes.setdefault("dir", os.getcwd())
+        if self._name is not None:
+            check_identifier(self._name)
+        if self._about[0] is not None:
+            check_priority(self._about[0])
         self.describe("", "0", "name")
 
     @property

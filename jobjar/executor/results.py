@@ -16,6 +16,8 @@ def resolve(future: CallFuture[Any], record: Record) -> float:
     """Set what a call returned or raised; returns how long it took, in seconds."""
     head = frames.DURATION.size
     (took_s,) = frames.DURATION.unpack(record.data[:head])
+    if future.done():
+        return float(took_s)  # somebody has set it by hand
     if not future.running():
         future.set_running_or_notify_cancel()
     if record.kind == frames.RAISED:

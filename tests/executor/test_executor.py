@@ -96,6 +96,23 @@ def test_a_call_whose_process_dies_is_lost_and_the_others_are_not(
     workers.assert_clean()
 
 
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"max_workers": 0}, "greater than 0"),
+        ({"name": "a/b"}, "identifier"),
+        ({"priority": "high"}, "priority"),
+        ({"category": "../x"}, "category"),
+        ({"time_limit": "soon"}, "time_limit"),
+        ({"colour": "red"}, "no attribute 'colour'"),
+        ({"jar": "/none"}, "not a jar"),
+    ],
+)
+def test_what_cannot_be_is_an_error_at_once(own_library: Any, given: dict[str, Any], error: str) -> None:
+    with pytest.raises((ValueError, jobjar.JarError), match=error):
+        jobjar.Executor(**given)
+
+
 def test_an_initializer_that_fails_breaks_the_executor(workers: Rig, own_library: Any) -> None:
     def initialize(value: str) -> None:
         os.environ["COLOUR"] = value
