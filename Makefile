@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-PACKAGES := slurmctld slurmd slurm-client util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
-	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux parallel
+# Python's own tests, of which those of executors are run on a jar.
+TESTSUITE = $(shell apt-cache pkgnames libpython3 2>/dev/null | grep -- '-testsuite$$')
+PACKAGES = slurmctld slurmd slurm-client util-linux strace iproute2 kmod e2fsprogs fuse3 moosefs-master moosefs-chunkserver moosefs-client \
+	user-mode-linux nfs-kernel-server nfs-common rpcbind openssh-server openssh-client zip gcc jq sqlite3 locales tmux parallel \
+	$(TESTSUITE)
 WEB_PACKAGES := chromium chromium-driver fonts-dejavu-core openssl
-BENCHMARKS := throughput bench_arrays bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
+BENCHMARKS := throughput bench_arrays bench_executor bench_submitting bench_claiming bench_latency bench_import bench_folding bench_hosts bench_described bench_overlap scale
 
 PEERS := huey==2.5.3 jug==2.4.0
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from jobjar.errors import JarError as JarError
+    from jobjar.executor.errors import CallLost as CallLost, ExecutorBroken as ExecutorBroken
+    from jobjar.executor.executor import Executor as Executor
+    from jobjar.executor.functions import gather as gather, job as job, map as map  # noqa: A004
     from jobjar.library import (
         Job as Job,
         claimed_jobs as claimed_jobs,
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
         get_home as get_home,
         get_pause_time as get_pause_time,
         get_worker_home as get_worker_home,
-        job as job,
         pause_all as pause_all,
         pause_node as pause_node,
         pause_worker as pause_worker,
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
         unpause_all as unpause_all,
         unpause_node as unpause_node,
         unpause_worker as unpause_worker,
-        wait as wait,
     )
     from jobjar.library_batches import (
         abort_batch as abort_batch,
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
         set_priority as set_priority,
     )
     from jobjar.library_submit import submit as submit, submit_array as submit_array
+    from jobjar.library_waiting import wait as wait, wait_async as wait_async
 
 _LIBRARY = (
     "Job",
@@ -82,7 +84,6 @@ _LIBRARY = (
     "get_home",
     "get_pause_time",
     "get_worker_home",
-    "job",
     "pause_all",
     "pause_node",
     "pause_worker",
@@ -102,7 +103,6 @@ _LIBRARY = (
     "unpause_all",
     "unpause_node",
     "unpause_worker",
-    "wait",
 )
 _LIBRARY_BATCHES = (
     "abort_batch",
@@ -117,7 +117,11 @@ _LIBRARY_BATCHES = (
 _LIBRARY_LOOKING = ("explain", "follow_output", "history", "list_jobs", "list_workers", "output", "stats")
 _LIBRARY_STEERING = ("cancel", "hold", "move", "release", "remove", "retry", "set_priority")
 _LIBRARY_SUBMIT = ("submit", "submit_array")
+_LIBRARY_WAITING = ("wait", "wait_async")
+_FUNCTIONS = ("gather", "job", "map")
+_ERRORS = ("CallLost", "ExecutorBroken")
 __all__ = [
+    "Executor",
     "JarError",
     "__version__",
     *_LIBRARY_SUBMIT,
@@ -125,6 +129,9 @@ __all__ = [
     *_LIBRARY_BATCHES,
     *_LIBRARY_LOOKING,
     *_LIBRARY_STEERING,
+    *_LIBRARY_WAITING,
+    *_FUNCTIONS,
+    *_ERRORS,
 ]
 
 
@@ -149,6 +156,22 @@ def __getattr__(name: str) -> Any:
         from jobjar import library_steering
 
         return getattr(library_steering, name)
+    if name == "Executor":
+        from jobjar.executor.executor import Executor
+
+        return Executor
+    if name in _LIBRARY_WAITING:
+        from jobjar import library_waiting
+
+        return getattr(library_waiting, name)
+    if name in _FUNCTIONS:
+        from jobjar.executor import functions
+
+        return getattr(functions, name)
+    if name in _ERRORS:
+        from jobjar.executor import errors
+
+        return getattr(errors, name)
     if name == "JarError":
         from jobjar.errors import JarError
 

@@ -69,6 +69,21 @@ class BatchPaths:
         self.orders = f"{path}/array/orders"
 
 
+class ExecutorPaths:
+    """The paths of one executor's directory (executor/)."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        # Files of calls, a group of them each: those that wait, and those that a job has taken.
+        self.calls = f"{path}/calls"
+        self.taken = f"{path}/taken"
+        # `<group>.<attempt>.<random>`: what calls returned or raised.
+        self.results = f"{path}/results"
+
+    def directories(self) -> list[str]:
+        return [self.path, self.calls, self.taken, self.results]
+
+
 class LimitPaths:
     """The paths of one limit. Free tokens are in `free/`, in blocks of TOKENS_IN_BLOCK: `free/0/1` to `free/0/64`, `free/1/65`
     and so on. Tokens that workers hold are in `taken/`."""
@@ -140,6 +155,7 @@ class Layout:
         self.publishing = f"{home}/ledger/publishing"
         self.archiving = f"{home}/ledger/archiving"
         self.doctor = f"{home}/doctor"
+        self.executors = f"{home}/executors"  # made by the first one
         self.stop_all_file = f"{self.workers}/{STOP_ALL}"
         self.pause_all_file = f"{self.workers}/{PAUSE_ALL}"
 
@@ -186,6 +202,9 @@ class Layout:
         """Return the hidden link in claimed/ to a worker's jobs. The links to its jobs lead through it, which keeps their targets
         short enough for an inode (59 bytes on ext4). A longer target takes a block of its own, and ten times as long."""
         return f"{self.claimed}/.{worker}"
+
+    def executor(self, id: str) -> ExecutorPaths:
+        return ExecutorPaths(f"{self.executors}/{id}")
 
     def batch(self, name: str) -> BatchPaths:
         return BatchPaths(f"{self.batches}/{name}")

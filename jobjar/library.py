@@ -8,11 +8,11 @@ in. Every function may raise a `jobjar.JarError`. Its message says what is wrong
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobjar import control, roster
-from jobjar.errors import JarError, UsageError
+from jobjar.errors import JarError
 from jobjar.hearing import WorkerName, name_workers
 from jobjar.jar import Jar, open_jar
 from jobjar.job_file.names import make_name
@@ -39,6 +39,12 @@ def current_jar() -> Jar:
         _jar = open_jar(_overrides, _package_place())
         _jar_key = key
     return _jar
+
+
+def open_own_jar(home: str | os.PathLike[str] | None = None) -> Jar:
+    """The jar that the settings name now, or the one at `home`, opened for the caller alone: another thread may use it."""
+    named: dict[str, Value] = {} if home is None else {"JJ_HOME": parse_option("JJ_HOME", os.fspath(home), "jar=")}
+    return open_jar({**_overrides, **named}, _package_place())
 
 
 def _package_place() -> str:
@@ -309,49 +315,6 @@ def job(name: str) -> Job:
     values |= {field: value for field, value in described.items() if field in Job._fields and value is not None}
     fields: dict[str, Any] = {field: values.get(field) for field in Job._fields}
     return Job(**fields)
-
-
-def wait(
-    jobs: str | Iterable[str] | None = (),
-    timeout: float | None = None,
-    *,
-    batch: str | None = None,
-    category: str | None = None,
-    all: bool = False,
-    since: float | None = None,
-    fail_fast: bool = False,
-    log: Callable[[str], None] | None = None,
-) -> dict[str, str | None]:
-    """Wait until jobs have ended; returns each one's outcome by its id, None if the job was removed or is held. With `fail_fast`
-    it returns as soon as a job has not succeeded, without those that have not ended. An array has one outcome: succeeded if all
-    its tasks have, failed if one did not, cancelled if the others never ran.
-
-    `jobs` are words as `jobjar wait` takes them: names, ids, paths, batches, categories, patterns. Use `batch`, `category`
-    ('': jobs without one) or `all` where a word could mean something else. `timeout` is in seconds.
-
-    Jobs of a batch, a category, a pattern or `all` that ended before `since` (UTC epoch seconds) do not count. Without
-    `since`, a category and `all` include the jobs that ended within the last day, or after the submission of their oldest
-    open job, if that is earlier.
-    A held job is not waited for; `log` gets a line about it at once. After some seconds `log` also gets the reasons why jobs
-    stand still, and again after longer and longer pauses.
-    Raises TimedOut, UnknownTarget, AmbiguousTarget, AmbiguousJob, UnknownBatch, UsageError.
-    """
-    from jobjar.reports.array_outcomes import join_chunks
-    from jobjar.reports.targets import select, select_all
-    from jobjar.reports.wait import Wait, refresh_patiently
-
-    jar = current_jar()
-    words = [jobs] if isinstance(jobs, str) else list(jobs or ())
-    batches, categories = ([] if name is None else [name] for name in (batch, category))
-    if all and (words or batches or categories):
-        raise UsageError(
-            reason="all=True waits for every job of the jar; leave it out, or leave out what else is named"
-        )
-    refresh_patiently(jar)
-    target = select_all(jar, since) if all else select(jar, words, batches, categories, since)
-    waiting = Wait(jar, target, log or (lambda line: None), fails_fast=fail_fast)
-    waiting.run(timeout)
-    return join_chunks(jar, target, waiting.outcomes())
 
 
 def _list(state: str, category: str | None = None) -> list[Job]:

@@ -39,6 +39,7 @@ DOCUMENTS = [
         "docs/guide.md",
         "docs/described-jobs.md",
         "docs/migration.md",
+        "docs/python.md",
         "docs/security.md",
         "docs/faults.md",
         "docs/pilots.md",

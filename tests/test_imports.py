@@ -24,7 +24,8 @@ ROOMS = [
     *("recovery", "nightly", "steering", "reports", "pilots", "doctor", "self_contained", "create"),
     "web",
     "worker",
-    *("library", "library_batches", "library_submit", "library_looking", "library_steering", ""),  # "" is jobjar itself
+    *("library", "library_batches", "library_submit", "library_looking", "library_steering", "library_waiting"),
+    *("executor", "joblib", ""),  # "" is jobjar itself
     "programs",
 ]
 # Directories of tests for what spans rooms. The others have the name of the room that they test.

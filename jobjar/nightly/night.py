@@ -21,6 +21,7 @@ from jobjar.ledger.rebuild import fill_ledger
 from jobjar.ledger.snapshot import publish_snapshot
 from jobjar.ledger.store import check_database
 from jobjar.nightly.archive import date_of, keep_in_order
+from jobjar.nightly.executors import sweep_executors
 from jobjar.nightly.rotation import compress_journals, rotate_journal, sweep_half_compressed
 from jobjar.recovery.recover import recover_node
 from jobjar.shared_disk.files import open_common_file
@@ -124,6 +125,7 @@ def _archive(jar: Jar, night: Night) -> None:
 def _sweep(jar: Jar, night: Night) -> None:
     for name in sweep_half_compressed(jar) + sweep_copies(jar.ledger):
         night.log(f"removed the half-written {name}", matters=True)
+    sweep_executors(jar, night.now, night.log)
 
 
 def _rotate(jar: Jar, night: Night) -> None:

@@ -21,9 +21,10 @@ _CHILD_ENDED = bytes([signal.SIGCHLD])
 
 class DirectoryWatch:
     """Becomes readable when a file appears in a watched directory, or gets its run bit there. With `removals`, also when a file
-    leaves one. Files of the names `ignored` are as good as not there: `drain` does not count them."""
+    leaves one, with `changes` when one is written to. Files of the names `ignored` are as good as not there: `drain` does not
+    count them."""
 
-    def __init__(self, removals: bool = False, ignored: Collection[str] = ()) -> None:
+    def __init__(self, removals: bool = False, ignored: Collection[str] = (), changes: bool = False) -> None:
         self._ignored = ignored
         self._inotify: Any = None
         self._watched: dict[str, int] = {}
@@ -35,6 +36,8 @@ class DirectoryWatch:
             self._flags = flags.CREATE | flags.MOVED_TO | flags.CLOSE_WRITE | flags.ATTRIB
             if removals:
                 self._flags |= flags.DELETE | flags.MOVED_FROM
+            if changes:
+                self._flags |= flags.MODIFY
             with contextlib.suppress(OSError):  # fs.inotify.max_user_instances is used up: the worker polls
                 self._inotify = inotify_simple.INotify(nonblocking=True)
 

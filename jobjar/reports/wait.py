@@ -68,7 +68,7 @@ class Wait:
     """A wait for `target`. `log` gets a line at once for each held job, and later the reasons why jobs stand still.
 
     `on_progress` is told how far it is, about once a second. With `fails_fast` it is over with the first job that did not
-    succeed."""
+    succeed. Another thread may end it: `is_over` is asked at each look."""
 
     def __init__(
         self,
@@ -77,10 +77,12 @@ class Wait:
         log: Callable[[str], None] = lambda line: None,
         on_progress: OnProgress | None = None,
         fails_fast: bool = False,
+        is_over: Callable[[], bool] = lambda: False,
     ) -> None:
         self._jar = jar
         self._on_progress = on_progress
         self._fails_fast = fails_fast
+        self._is_over = is_over
         self._counts_at = 0.0
         self._running_single = 0
         self._log = log
@@ -122,6 +124,8 @@ class Wait:
                     return failed
                 poll_time_s = self._jar.settings.poll_time_s
                 left_s = poll_time_s if deadline is None else min(poll_time_s, deadline - now)
+                if self._is_over():
+                    return self.tally()
                 if left_s <= 0:
                     self._log_causes()
                     tally = self.tally()
