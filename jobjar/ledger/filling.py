@@ -1,4 +1,4 @@
-"""Fold all journals into an empty ledger that nobody else uses: a rebuilt one, or the one of a check.
+"""Fold all journals into an empty ledger that nobody else uses, the one of a check.
 
 Indexes for questions are left out meanwhile, and so are the triggers that keep counts: both are made much faster once all rows
 are there. Writes rows inside a transaction. A ledger that a kill leaves half filled is never used.

@@ -19,7 +19,6 @@ from jobjar.layout import Layout
 from jobjar.ledger.by_hand import OpenJournal
 from jobjar.ledger.database import remove_database
 from jobjar.ledger.driver import Connection, quote_path
-from jobjar.ledger.filling import Filling
 from jobjar.ledger.fold import fold_in_pieces, fold_journals, unfolded_bytes
 from jobjar.ledger.home import LedgerHome
 from jobjar.ledger.migrate import check_version, migrate
@@ -269,11 +268,8 @@ def _replace_ledger(layout: Layout, home: LedgerHome, meter: Meter) -> None:
     fresh = Ledger(layout, home)
     try:
         fresh.open_new(path)
-        filling = Filling(fresh)
-        filling.fold(meter)
-        meter.begin("making the indexes", "ledgers", 1)
-        with fresh.writing() as connection:
-            filling.finish(connection)
+        meter.begin("folding the journals", "bytes", unfolded_bytes(fresh.connection, layout))
+        fold_in_pieces(fresh, layout, meter=meter)
         with _opens_journal(home, layout) as open_journal:
             reconcile_in_pieces(fresh, layout, meter=meter, open_journal=open_journal)
         meter.begin("writing the ledger", "ledgers", 1)
