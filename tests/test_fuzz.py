@@ -130,7 +130,8 @@ ENTRIES: list[dict[str, Any]] = [
     {"entry": "warned", "job": "j", "attempt": 1, "worker_uid": "u", "warnings": ["odd"], "first": -1000},
     {"entry": "batch", "batch": "wc", "description": "", "changed_at": 5.0, "jobs": 5},
     {"entry": "throttle", "batch": "wc", "told_at": 5.0, "until": 7.0, "failures": 1},
-    {"entry": "pilot_queue", "queue": "night", "changed_at": 5.0, "is_gone": False, "system": "slurm", "plan": "{}", "failures": 1},
+    {"entry": "pilot_queue", "queue": "night", "changed_at": 5.0, "is_gone": False, "system": "slurm",
+     "plan": "{}", "failures": 1},
     {"entry": "pilot", "name": "night.1", "revision": 2, "queue": "night", "number": 1, "state": "waiting", "intended_at": 5.0,
      "since": 6.0, "system_id": "17", "reason": "Priority"},
 ]  # fmt: skip
