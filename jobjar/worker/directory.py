@@ -96,7 +96,7 @@ def make_worker_directory(
             make_directory(path)
         more: dict[str, Any] = {"is_storage": is_storage, "capacity": capacity}
         more |= {} if ends_at is None else {"ends_at": ends_at}
-        more |= {"setup": setup} if setup else {}
+        more |= _pilot_of_this_process() | ({"setup": setup} if setup else {})
         text = json.dumps({**said, **more}, indent=1) + "\n"
         replace_file(prepared.identity_file, text.encode())
         _set_predecessor_aside(jar, paths)

@@ -166,7 +166,7 @@ job { failure_throttle = "3" output_path = "../x" }
         (1, "name stands in no block"),
         (3, "name: the quote is not closed"),
         (4, "there is no key namen; did you mean name?"),
-        (5, "there is no key colour; the keys of a batch are environment, "),
+        (5, "there is no key colour; the keys of a batch are cores, environment, "),
         (6, "seeds: '1-' is neither a whole number nor a range"),
         (7, "seeds is given already in line 6"),
         (8, "priority: priority 'high' is not an integer"),
