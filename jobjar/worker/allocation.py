@@ -115,7 +115,7 @@ def _ask(words: Sequence[str]) -> str | None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=_PATIENCE_S,
             env={**os.environ, "LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"},

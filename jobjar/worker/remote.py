@@ -74,7 +74,7 @@ def _ask(ssh: Sequence[str], host: str, command: str, timeout_s: float) -> Answe
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
         )

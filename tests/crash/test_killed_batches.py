@@ -116,7 +116,7 @@ def test_a_killed_submission_of_two_batches_leaves_both_or_neither(case: Case) -
             assert jobs_in(case, "unclaimed") == ALL_OF_BOTH
 
     assert kill_at_each_write(case, 1, "submit_batch", {"text": SEEDS + BLOCKS}, both_or_neither) > 10
-    assert outcomes["both"] > 8 and outcomes["neither"] > 8
+    assert outcomes["both"] > 4 and outcomes["neither"] > 4
 
 
 @pytest.mark.slow
