@@ -199,6 +199,6 @@ def test_a_jar_whose_virtual_environment_was_moved_is_mended_as_the_guide_says(r
         path.write_text(path.read_text().replace(here, "/gone/bin"))
     broken = subprocess.run(["/bin/bash", "-c", f"{rig.home}/bin/submit_job true"], capture_output=True, text=True)
     assert broken.returncode in (126, 127), broken.stderr  # each shell has its own words for it
-    rig.shell(f"rm {rig.home}/crontabs/*.cron; jobjar init {rig.home}")
+    rig.shell(f"rm {rig.home}/crontabs/*; jobjar init {rig.home}")
     subprocess.run([f"{rig.home}/bin/submit_job", "true"], env=rig.environment, check=True)
     assert "/gone/bin" not in "".join(path.read_text() for path in (rig.home / "crontabs").iterdir())
