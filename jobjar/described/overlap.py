@@ -92,8 +92,8 @@ class Overlap:
         self._jobs = self._slots.jobs
         self._threads = WorkThreads()
         self._next_claim = self._next_look = 0.0
-        # The last claim found nothing that may be taken while all run slots are taken.
-        self._was_refused_ahead = False
+        # Whether to ask for a job as soon as a run slot is free: the last that was heard of was for a time when all were taken.
+        self._asks_when_free = False
 
     def close(self) -> None:
         self._threads.close()
@@ -136,7 +136,8 @@ class Overlap:
             if self._claimer.room.keep({task.job.uid for task in self._jobs}):
                 self._claimer.proposals.stale_at = 0.0  # others may fit now
             job = self._more.claim({task.job.path for task in self._jobs}, is_ahead)
-            self._was_refused_ahead = is_ahead and job is None
+            if is_ahead or job is None:
+                self._asks_when_free = is_ahead
             if job is None:
                 took_s = time.monotonic() - started
                 self._next_claim = time.monotonic() + max(self._watch.interval_s, took_s / _CLAIM_SHARE)
@@ -149,7 +150,7 @@ class Overlap:
 
     def _when_to_claim(self) -> float:
         """When to ask for another job. What may not be taken ahead may be taken as soon as a run slot is free."""
-        return 0.0 if self._was_refused_ahead and not self._slots.is_next_ahead() else self._next_claim
+        return 0.0 if self._asks_when_free and not self._slots.is_next_ahead() else self._next_claim
 
     def _has_free_slot(self) -> bool:
         return not self._slots.is_next_ahead()

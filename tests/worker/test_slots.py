@@ -112,3 +112,16 @@ def test_slots_are_a_number_and_a_setting(rig: Rig) -> None:
     [shown] = json.loads(rig.run_forked("jobjar", "workers", "--format", "json").stdout)["workers"]
     assert shown["slots"] == 3
     rig.stop_worker(worker)
+
+
+def test_each_slot_has_its_next_job_as_soon_as_it_is_free(rig: Rig, tmp_path: Path) -> None:
+    """The worker looks for orders, and asks again after a vain claim, once in ten minutes: a slot must not wait for that."""
+    jobs = [rig.submit(stay(tmp_path, "first"))]
+    jobs += [rig.submit(f"sleep 0.05; touch '{tmp_path}/{number}'") for number in range(6)]
+    slow = {"JJ_POLL_TIME": "10m", "JJ_PAUSE_TIME": "10m", "JJ_HEARTBEAT_TIME": "10m"}
+    worker = rig.start_worker("--slots", "3", **slow)
+    wait_until(lambda: rig.names("completed") == sorted(jobs[1:]), "the others")
+    (tmp_path / "go").touch()
+    wait_until(lambda: rig.names("completed") == sorted(jobs), "the first")
+    rig.stop_worker(worker)
+    rig.assert_clean()
