@@ -10,6 +10,7 @@ from jobjar.job_file.prerequisites import AFTER, AFTER_ANY, AFTER_EACH, BATCH, J
 from jobjar.ledger.ask_selected import SelectedJob
 from jobjar.ledger.dependents import count_due, count_lost_prerequisites
 from jobjar.ledger.driver import Connection
+from jobjar.ledger.due import has_due
 from jobjar.ledger.judge_dependents import WAIT, End, ends_of_prerequisites, judge
 
 _SHOWN = 5
@@ -93,7 +94,9 @@ def say_unmoved(unmoved: str | None) -> str:
     return f", and cannot be moved: {unmoved}"
 
 
-def count_dependents(connection: Connection, is_worker_there: bool, unmoved: str | None = None) -> list[Counted]:
+def count_dependents(
+    connection: Connection, is_worker_there: bool, unmoved: Callable[[], str | None] = lambda: None
+) -> list[Counted]:
     """The dependents of a jar that stand still. `unmoved` says why jobs cannot be moved."""
     found = [
         Counted(
@@ -104,10 +107,11 @@ def count_dependents(connection: Connection, is_worker_there: bool, unmoved: str
         )
         for lost in count_lost_prerequisites(connection)
     ]
-    due = 0 if is_worker_there and unmoved is None else count_due(connection)
+    refused = unmoved() if has_due(connection) else None
+    due = 0 if is_worker_there and refused is None else count_due(connection)
     if due:
         why = f"{_jobs(due)} on what has ended, and nobody has let {'it' if due == 1 else 'them'} go on"
-        do = f"they cannot be moved: {unmoved}" if unmoved else "a worker does that, or `recover_jobs`"
+        do = f"they cannot be moved: {refused}" if refused else "a worker does that, or `recover_jobs`"
         found.append(Counted(Cause.DEPENDENT, due, why, do))
     return found
 

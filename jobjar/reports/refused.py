@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import partial
 
 from jobjar.access.access import User, may_move, may_run, may_take_from, this_user, user_of
 from jobjar.access.refusals import (
@@ -22,6 +23,7 @@ from jobjar.roster import WorkerState
 from jobjar.shared_disk.files import is_job_file, look
 from jobjar.shared_disk.immutable import attribute_that_keeps
 from jobjar.shared_disk.listing import list_directories, list_directory
+from jobjar.shared_disk.patience import patiently
 
 # Of a larger directory no more files are asked for their attributes, each of which takes a look of its own.
 _MOST_ATTRIBUTES = 10_000
@@ -105,10 +107,12 @@ def explain_unmoved(layout: Layout, running: Iterable[WorkerState]) -> str | Non
     It tries no write. Raises OSError."""
     asking = [user_of(name) for name in sorted({worker.user for worker in running})]
     for path in (layout.limbo, layout.completed):
-        trouble = explain_disk(path)
+        trouble = patiently(partial(explain_disk, path), path)
         if trouble is not None:
             return trouble
-        status = os.stat(path)
+        status = look(path)
+        if status is None:
+            continue
         if asking and not any(user is None or may_take_from(path, status, user) for user in asking):
             return explain_directory(status, _name(user for user in asking if user is not None), path)
         if not asking and not os.access(path, os.W_OK | os.X_OK):

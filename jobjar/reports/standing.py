@@ -105,7 +105,9 @@ class Look:
     @cached_property
     def unmoved(self) -> str | None:
         """Why dependents and the rest of failed batches cannot be moved, and what to do; None if nothing speaks against it."""
-        return explain_unmoved(self.jar.layout, self.heard)
+        with contextlib.suppress(OSError):  # what else the disk refuses is said elsewhere
+            return explain_unmoved(self.jar.layout, self.heard)
+        return None
 
     @cached_property
     def disk(self) -> Standing | None:

@@ -71,7 +71,7 @@ def count_jar(look_at: Look, status: Mapping[str, Any], large: Collection[str]) 
             found += _count_limit(look_at, row["kind"], row["name"], waiting, has_ledger)
     if has_ledger:
         found += _count_short_time(look_at, waiting)
-        found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard), look_at.unmoved)
+        found += count_dependents(look_at.jar.ledger.connection, bool(look_at.heard), lambda: look_at.unmoved)
         found += count_pilots(look_at.jar.ledger.connection, _select_unasked(look_at, waiting))
         found += _count_by_ledger(look_at)
         found += _count_too_large(look_at, waiting)
