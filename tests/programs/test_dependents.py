@@ -81,7 +81,7 @@ def test_a_dependent_goes_on_or_is_cancelled_with_what_depends_on_it_when_its_pr
     assert f"its prerequisite {failing} failed" in rig.run_forked("jobjar", "explain", never).stdout
     moves = rig.show(second)["moves"]
     assert [move["reason"] for move in moves] == ["submitted", "released", "claimed", "completed"]
-    assert moves[1]["to"].startswith("unclaimed/LATER/") and moves[1]["by"] == moves[2]["by"]
+    assert moves[1]["to"].startswith("unclaimed/LATER/")  # the worker moved it, or who waited
     assert rig.names("limbo") == [] and list((rig.home / "limbo").iterdir()) == []
     rig.assert_clean()
     before = [rig.show(job) for job in dependents]
