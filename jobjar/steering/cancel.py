@@ -82,7 +82,8 @@ class Cancel(Verb):
         for known in jobs:
             try:
                 if known.state == "claimed":
-                    self._ask(jar, known, known)
+                    # Asked in `finish`: its worker would take another job that is to be cancelled, and begin it.
+                    self._asked[known.job.row] = known, known
                 else:
                     taken.append((take(jar, self._order, known.job), known.job, known.own_name))
             except FileNotFoundError:
@@ -110,6 +111,7 @@ class Cancel(Verb):
         """Wait until the running jobs have ended, or have come back and are cancelled."""
         left = Left([], [])
         try:
+            self._ask_all(jar, left)
             deadline = time.monotonic() + jar.settings.grace_time_s + _END_WITHIN_S
             self._recover_dead(jar)
             while self._asked:
@@ -127,6 +129,16 @@ class Cancel(Verb):
                 end_cancellation(jar, self._order.id)
                 sync_directory(jar.layout.limbo)
         return left
+
+    def _ask_all(self, jar: Jar, left: Left) -> None:
+        for first, now in list(self._asked.values()):
+            try:
+                self._ask(jar, first, now)
+            except FileNotFoundError:
+                continue  # the next look shows where it is
+            except OSError as error:
+                left.refused.append((first, explain_at(error, jar.layout.path(now.job.place))))
+                del self._asked[now.job.row]
 
     def _recover_dead(self, jar: Jar) -> bool:
         """Recover the dead workers of this node that were asked: that cancels their jobs. Returns whether there was one. Raises

@@ -108,7 +108,9 @@ def test_a_running_task_is_cancelled_by_its_worker_and_the_rest_of_its_chunk_goe
     chunks = json.loads(rig.run_forked("jobjar", "list", "--format", "json", "--chunks", array).stdout)["jobs"]
     assert [one["batch"] for one in chunks] == [array]
     events = json.loads(rig.run_forked("jobjar", "history", "--format", "json", array).stdout)["events"]
-    assert events[0]["event"] == "submitted" and events[-1]["event"] == "last task ended"
+    assert events[0]["event"] == "submitted"
+    # Its last chunk completes in the same millisecond.
+    assert "last task ended" in [one["event"] for one in events[-2:]]
     not_running = rig.run("jobjar", "kill", f"{array}[4]", check=False)
     assert not_running.returncode == 1 and "it is ended (killed)" in not_running.stderr
     rig.stop_worker(worker)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -221,9 +220,7 @@ def test_a_cancelled_array_ends_its_running_task_and_the_rest_never_runs(rig: Ri
     array = submit(rig, "--array", "1-9", "--chunk", "3", f"echo $1 >> {tmp_path}/ran; exec sleep 60")
     worker = rig.start_worker(JJ_POLL_TIME="0.2")
     wait_until(lambda: (tmp_path / "ran").exists(), "the first task")
-    # The worker may claim the second chunk in the moment between the two steps of this.
-    said = rig.run("jobjar", "cancel", array).stdout
-    assert re.fullmatch(r"cancelled 1 array \((2 waiting and 1|1 waiting and 2) running chunks\)\n", said), said
+    assert rig.run("jobjar", "cancel", array).stdout == "cancelled 1 array (2 waiting and 1 running chunks)\n"
     assert "before they ran" in wait_for(rig, array, status=1)
     assert (tmp_path / "ran").read_text().split() == ["1"]
     assert counts(rig, array) == (0, 0, 8) and show(rig, array)["cancelled"] == 1
