@@ -110,6 +110,17 @@ def last_failure(connection: Connection, name: str) -> Failure | None:
     return Failure(what, ended_at or 0.0, None if array is None else life or 0)
 
 
+def is_failing(connection: Connection, name: str) -> bool:
+    """Whether a job of a batch has failed for good and is still in its worker's directory: an end is journaled before the move to
+    completed/, so one may be folded without the other."""
+    query = (
+        "SELECT 1 FROM job INDEXED BY job_of_batch CROSS JOIN attempt AS final ON final.job_uid = job.uid AND final.is_final = 1 "
+        f"WHERE batch = ? AND job.state = 'claimed' AND final.{_FAILED} AND NOT EXISTS "
+        "(SELECT 1 FROM attempt AS later WHERE later.job_uid = job.uid AND later.number > final.number) LIMIT 1"
+    )
+    return connection.execute(query, (name,)).fetchone() is not None
+
+
 def rest_of_batch(connection: Connection, name: str, failure: Failure) -> list[tuple[int, str]]:
     """The open jobs of a batch that a failure stops, each by its row and its state. Those that were submitted or retried after it
     go on."""

@@ -16,7 +16,7 @@ from jobjar.jar import Jar
 from jobjar.layout import worker_of_place
 from jobjar.ledger.ask_steered import SteeredJob, steered_jobs
 from jobjar.ledger.driver import Connection
-from jobjar.ledger.fail_fast import due_batches, forget_batch, last_failure, rest_of_batch
+from jobjar.ledger.fail_fast import due_batches, forget_batch, is_failing, last_failure, rest_of_batch
 
 
 def stop_failed_batches(
@@ -33,10 +33,12 @@ def stop_failed_batches(
     for name in due_batches(connection):
         failure = last_failure(connection, name)
         rest = [] if failure is None else rest_of_batch(connection, name, failure)
-        if failure is None or not rest:
+        if not rest and (failure is not None or not is_failing(connection, name)):
             forget_batch(connection, name)
             continue
         is_open = True
+        if failure is None:
+            continue  # the next look has the whole of it
         message = f"{name} stops at its first failure: {failure.what}"
         waiting = [row for row, state in rest if state != "claimed"]
         if waiting:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from typing import cast
 
 import pytest
 
+from jobjar.jar import Jar
 from jobjar.journal.entries import LIFE
 from jobjar.journal.read import Entry
 from jobjar.ledger.apply import apply_entries
+from jobjar.ledger.ask_steered import SteeredJob
 from jobjar.ledger.dependents import due_dependents
 from jobjar.ledger.driver import Connection
 from jobjar.ledger.due import has_due
 from jobjar.ledger.fail_fast import batches_to_stop, due_batches, last_failure, rest_of_batch
+from jobjar.steering.fail_fast import stop_failed_batches
 from tests.ledger.test_dependents import ended, new_ledger, submitted
 
 JOBS = ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc", "dddddddddddd")
@@ -56,6 +61,30 @@ def test_in_any_order_a_failure_stops_what_is_open_of_its_batch(seed: int) -> No
     failure = last_failure(connection, "b")
     assert failure is not None and (failure.what, failure.ended_at) == (f"{FAILED} failed", 21.0)
     assert set(batches_to_stop(connection)) == {"b"}
+
+
+def test_a_batch_stays_due_while_its_failed_job_has_not_completed() -> None:
+    """Somebody may settle between the two entries of an end: `ended`, and the move to completed/."""
+    entries = history()
+    cut = next(
+        at
+        for at, entry in enumerate(entries)
+        if entry.get("job") == FAILED and entry.get("to", "").startswith("completed/")
+    )
+    connection, asked = new_ledger(), list[str]()
+
+    def cancel(why: str, jobs: Sequence[SteeredJob]) -> int:
+        asked.append(why)
+        return len(jobs)
+
+    def settle() -> tuple[int, bool]:
+        jar = cast(Jar, None)  # it is asked for the workers of running jobs alone
+        return stop_failed_batches(jar, connection, 10, cancel, [])
+
+    apply_entries(connection, [entry for at, entry in enumerate(entries) if at != cut and entry.get("job") != RUNNING])
+    assert settle() == (0, True) and due_batches(connection) == ["b"] and asked == []
+    apply_entries(connection, entries[cut : cut + 1])
+    assert settle() == (1, True) and asked == [f"b stops at its first failure: {FAILED} failed"]
 
 
 @pytest.mark.parametrize("description", ["name = b", "name = b\nnotes = fail_fast = yes", "fail_fast = yesterday"])
