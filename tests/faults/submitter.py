@@ -43,6 +43,9 @@ except jobjar.JarError as error:
     print(error, file=sys.stderr)
 """
 
+# After so many jobs without a dependent among them, some are submitted.
+_FIRST = 40
+
 
 class Submitter:
     """Submits jobs in a thread of its own, as many as `wanted` says at the time."""
@@ -87,6 +90,8 @@ class Submitter:
     def _submit_some(self) -> None:
         left = self.wanted - len(self.submitted)
         way = self.random.choice(("program", "library", "library", "library", "by hand", "dependents"))
+        if len(self.submitted) > _FIRST and not self.prerequisites:
+            way = "dependents"  # in a short storm chance alone may choose none
         if way == "program":
             self._submit_by_program()
         elif way == "library":
