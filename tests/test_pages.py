@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,9 @@ mkdir -p -m 1777 "$root/tmp" "$root/var" "$root/var/tmp"
 mount -t proc proc "$root/proc"
 over=$root/over
 mount -t overlay overlay -o "lowerdir=/usr/local/bin,upperdir=$over/upper,workdir=$over/work" "$root/usr/local/bin"
+for place in "$2" "$3"; do
+    test -e "$root$place" || { mkdir -p "$root$place"; mount --rbind "$place" "$root$place"; }
+done
 mkdir "$root/tmp/source"
 cp -r examples "$root/tmp/source/examples"
 cat > "$root/tmp/session"
@@ -422,7 +426,7 @@ def run_session(session: str, tmp_path: Path) -> None:
     environment |= {"PATH": f"{BIN}:{os.environ['PATH']}", "HOME": "/home/ann", "TMPDIR": "/tmp"}
     words = ["unshare", "--mount", "--propagation", "private", "--uts", "--pid", "--fork", "--kill-child"]
     result = subprocess.run(
-        [*words, "/bin/sh", "-ec", _WORLD, "sh", str(root)],
+        [*words, "/bin/sh", "-ec", _WORLD, "sh", str(root), str(ROOT), sys.base_prefix],
         input=session,
         cwd=ROOT,
         env=environment,
