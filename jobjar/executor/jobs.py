@@ -15,6 +15,7 @@ from jobjar.jar import Jar
 from jobjar.job_file.names import check_identifier, check_priority, id_in_name
 from jobjar.ledger.ask_awaited import job_outcomes
 from jobjar.ledger.ask_jobs import find_jobs
+from jobjar.library import note_submitted
 from jobjar.reports.jobs import find_output
 from jobjar.reports.output import read_last_lines
 from jobjar.reports.refresh import refresh_ledger
@@ -22,7 +23,6 @@ from jobjar.selecting.selection import make_selection
 from jobjar.shared_disk.files import look
 from jobjar.stages.submit import Submission, submit_all
 from jobjar.steering.cancel import Cancel
-from jobjar.steering.dependents import fold_and_settle
 from jobjar.steering.steer import steer
 from jobjar.typed_job import describe_words
 
@@ -71,10 +71,7 @@ class Jobs:
         try:
             return submit_all(jar, submissions)
         finally:
-            if jar.has_new_dependents:
-                fold_and_settle(jar)
-            else:
-                jar.mirror()
+            note_submitted(jar, at_once=True)
 
     def cancel(self, jar: Jar, names: Iterable[str]) -> None:
         """Cancel the jobs of groups that were withdrawn. They would find nothing to run, so an error harms nobody."""

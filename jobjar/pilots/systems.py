@@ -101,9 +101,17 @@ class Answer(NamedTuple):
         return shorten(self.errors) or shorten(self.output) or f"exit status {self.status}"
 
 
-def ask(words: Sequence[str], text: str = "", leave_out: Callable[[str], bool] = lambda name: False) -> Answer:
-    """Run a program of a system to its end. `leave_out` says which variables it does not get. Raises NoAnswer."""
-    environment: Mapping[str, str] = {name: value for name, value in os.environ.items() if not leave_out(name)}
+def ask(
+    words: Sequence[str],
+    text: str = "",
+    leave_out: Callable[[str], bool] = lambda name: False,
+    variables: Mapping[str, str] | None = None,
+    longest_s: float = LONGEST_CALL_S,
+) -> Answer:
+    """Run a program of a system to its end, for `longest_s` at most. `leave_out` says which of this process's variables it does
+    not get, `variables` which it gets beside them. Raises NoAnswer."""
+    environment = {name: value for name, value in os.environ.items() if not leave_out(name)}
+    environment |= variables or {}
     try:
         with subprocess.Popen(
             words,
@@ -114,12 +122,12 @@ def ask(words: Sequence[str], text: str = "", leave_out: Callable[[str], bool] =
             start_new_session=True,
         ) as process:
             try:
-                output, errors = process.communicate(text.encode(), LONGEST_CALL_S)
+                output, errors = process.communicate(text.encode(), longest_s)
             except BaseException as error:
                 os.killpg(process.pid, signal.SIGKILL)
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
-                raise NoAnswer(f"{words[0]} did not answer within {LONGEST_CALL_S:g} s") from error
+                raise NoAnswer(f"{words[0]} did not answer within {longest_s:g} s") from error
     except FileNotFoundError as error:
         raise NoAnswer(f"there is no program {words[0]} on this node") from error
     except OSError as error:

@@ -91,24 +91,13 @@ def chart_span(span: Span) -> list[dict[str, Any]]:
     bars = span.bars
     ended = [Series(name, name, [getattr(bar, name) for bar in bars]) for name in ("succeeded", "failed", "cancelled")]
     waiting = [bar.waiting for bar in bars]
-    sums = {each.name: int(sum(each.values)) for each in ended}
+    sums = _sums_of(ended)
     told = ", ".join(f"{count:,} {name}" for name, count in sums.items())
-    tops = [sum(each.values[number] for each in ended) for number in range(len(bars))]
     return [
-        {
-            "id": "throughput",
-            "title": "Jobs that ended",
-            "chart": draw_bars(ended, f"Jobs that ended in the last {span.name}: {told}"),
-            "top": nice_top(max(tops, default=0)),
-            "sums": sums,
-        },
-        {
-            "id": "failures",
-            "title": "Failures",
-            "chart": draw_bars([ended[1]], f"Jobs that failed in the last {span.name}: {sums['failed']:,}"),
-            "top": nice_top(max(ended[1].values, default=0)),
-            "sums": {"failed": sums["failed"]},
-        },
+        _chart_bars("throughput", "Jobs that ended", ended, f"Jobs that ended in the last {span.name}: {told}"),
+        _chart_bars(
+            "failures", "Failures", ended[1:2], f"Jobs that failed in the last {span.name}: {sums['failed']:,}"
+        ),
         {
             "id": "depth",
             "title": "Waiting",
@@ -117,6 +106,21 @@ def chart_span(span: Span) -> list[dict[str, Any]]:
             "sums": {"waiting": waiting[-1]},
         },
     ]
+
+
+def _chart_bars(name: str, title: str, series: Sequence[Series], label: str) -> dict[str, Any]:
+    """A chart of bars, each of which is the sum of all series in its time."""
+    return {
+        "id": name,
+        "title": title,
+        "chart": draw_bars(series, label),
+        "top": nice_top(max(map(sum, zip(*(each.values for each in series), strict=True)), default=0)),
+        "sums": _sums_of(series),
+    }
+
+
+def _sums_of(series: Sequence[Series]) -> dict[str, int]:
+    return {each.name: int(sum(each.values)) for each in series}
 
 
 def _chart_tasks(jar: Jar, span: Span) -> dict[str, Any] | None:
@@ -132,16 +136,10 @@ def _chart_tasks(jar: Jar, span: Span) -> dict[str, Any] | None:
         if 0 <= number < len(span.bars):
             kinds[name if name in kinds else "failed"][number] += tasks
     series = [Series(name, name, values) for name, values in kinds.items()]
-    sums = {each.name: int(sum(each.values)) for each in series}
-    label = f"Tasks of arrays that ended in the last {span.name}: " + ", ".join(f"{n:,} {k}" for k, n in sums.items())
-    tops = [sum(each.values[number] for each in series) for number in range(len(span.bars))]
-    return {
-        "id": "tasks",
-        "title": "Tasks that ended",
-        "chart": draw_bars(series, label),
-        "top": nice_top(max(tops)),
-        "sums": sums,
-    }
+    told = ", ".join(f"{count:,} {name}" for name, count in _sums_of(series).items())
+    return _chart_bars(
+        "tasks", "Tasks that ended", series, f"Tasks of arrays that ended in the last {span.name}: {told}"
+    )
 
 
 def view_arrays(jar: Jar, seen: Seen) -> dict[str, Any]:

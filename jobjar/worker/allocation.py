@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from jobjar.liveness import process_start
+from jobjar.pilots import systems
 from jobjar.units import LONGEST_S
 
 _PATIENCE_S = 10.0
@@ -109,17 +109,9 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _ask(words: Sequence[str]) -> str | None:
+    variables = {"LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"}
     try:
-        result = subprocess.run(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_PATIENCE_S,
-            env={**os.environ, "LC_ALL": "C", "SLURM_TIME_FORMAT": "standard"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        answer = systems.ask(words, variables=variables, longest_s=_PATIENCE_S)
+    except systems.NoAnswer:
         return None
-    return result.stdout if result.returncode == 0 else None
+    return answer.output if answer.status == 0 else None

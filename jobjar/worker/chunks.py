@@ -108,6 +108,5 @@ class ChunkWork(Way):
             raise
         ends.complete(run.job._replace(name=ended.name), ended.end, ended.verdict)
         if run.has_failed and definition.fails_fast:
-            self._workplaces.claimer.proposals.stale_at = (
-                0.0  # ask the ledger, which then has it stop, before the next claim
-            )
+            # Ask the ledger, which then has it stop, before the next claim.
+            self._workplaces.claimer.proposals.stale_at = 0.0

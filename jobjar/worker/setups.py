@@ -16,7 +16,7 @@ from typing import NamedTuple
 from jobjar.errors import UsageError
 from jobjar.job_file.names import check_category
 from jobjar.layout import Layout
-from jobjar.settings.table import TABLE
+from jobjar.settings.table import BY_NAME
 from jobjar.shared_disk.files import list_if_there, make_directory, read_file, remove_file, replace_file
 from jobjar.shared_disk.regular import UnfitFile
 
@@ -63,14 +63,13 @@ def make_setup(name: str, words: Iterable[str]) -> Setup:
 
 
 def _check(setup: Setup) -> Setup:
-    known = {setting.name: setting for setting in TABLE}
     for name, value in setup.settings.items():
-        if name not in known or name in _NOT_OF_SETUPS:
+        if name not in BY_NAME or name in _NOT_OF_SETUPS:
             raise BadSetup(
                 name=setup.name, reason=f"{name} is no setting that a setup may have; `jobjar config` lists them"
             )
         try:
-            known[name].parse(value)
+            BY_NAME[name].parse(value)
         except ValueError as error:
             raise BadSetup(name=setup.name, reason=f"{name}: {error}") from error
     return setup

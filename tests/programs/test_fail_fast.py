@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,13 +136,6 @@ def test_the_first_failed_task_of_an_array_cancels_the_rest(rig: Rig, tmp_path: 
     assert refused.returncode == 2 and "--fail-fast is for arrays" in refused.stderr
     rig.stop_worker(worker)
     rig.assert_clean()
-
-
-@pytest.fixture
-def space(tmp_path: Path) -> Iterator[SpaceRig]:
-    made = SpaceRig(tmp_path / "jar")
-    yield made
-    made.end_everything()
 
 
 @pytest.mark.root
